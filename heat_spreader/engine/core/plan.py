@@ -1,0 +1,459 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""From what is wanted and what is seen to the next steps for one stack. Pure.
+
+One function serves creation, resizing, failover, failback and deletion: each is what allocation gives
+for the verdicts of the moment. Units are raised first; reductions wait until the units that replace
+them are confirmed, so a move never costs a unit.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import dataclasses
+import datetime
+import enum
+
+from heat_spreader.engine.core import allocation
+from heat_spreader.engine.core import values
+
+Phase = values.Phase
+Standing = allocation.Standing
+Verdict = values.Verdict
+
+_VISIBLE = (Standing.RAISABLE, Standing.CORDONED, Standing.DRAINING)
+
+
+class Action(enum.StrEnum):
+    CREATE = "create"
+    RESIZE = "resize"
+    DELETE = "delete"
+    FORGET = "forget"
+
+
+class MemberStatus(enum.StrEnum):
+    PENDING = "PENDING"
+    CONVERGING = "CONVERGING"
+    ACTIVE = "ACTIVE"
+    WAITING = "WAITING"
+    OUT_OF_SIGHT = "OUT_OF_SIGHT"
+    ERROR = "ERROR"
+    LEAVING = "LEAVING"
+
+
+class StackStatus(enum.StrEnum):
+    CONVERGING = "CONVERGING"
+    ACTIVE = "ACTIVE"
+    DEGRADED = "DEGRADED"
+    ERROR = "ERROR"
+    DELETING = "DELETING"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One change to one member. ``before`` and ``units`` are counts; FORGET touches no cloud."""
+
+    action: Action
+    member: str
+    units: int = 0
+    before: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What a person is told of a member."""
+
+    status: MemberStatus
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+    """What runs for sure, what may be running, and what was asked for; all in units.
+
+    :ivar confirmed: on clouds in sight, in Heat stacks that are complete
+    :ivar in_doubt: last held on clouds out of sight
+    :ivar bound: the most that can be running: confirmed, in doubt and in flight
+    """
+
+    desired: int = 0
+    assigned: int = 0
+    unassigned: int = 0
+    shortfall: int = 0
+    excess: int = 0
+    confirmed: int = 0
+    in_doubt: int = 0
+    bound: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The outcome of one decision.
+
+    :ivar shares: member id to units; for members that are left alone, what they hold
+    :ivar out: members whose clouds are out of the allocation from now on
+    :ivar floors: member id to the floor that holds while ``out`` stays as it is
+    :ivar applied: what the user asked for has been done as far as it can be
+    :ivar wake_in: seconds until something is due although nothing was seen to move; None: nothing
+    """
+
+    steps: tuple[Step, ...]
+    shares: dict[str, int]
+    out: frozenset[str]
+    floors: dict[str, int | None]
+    views: dict[str, View]
+    ledger: Ledger
+    status: StackStatus
+    reason: str
+    applied: bool
+    wake_in: float | None
+
+
+def standing(
+    stack: values.Stack, member: values.Member, now: datetime.datetime
+) -> allocation.Standing:
+    """What allocation may do with a member; the first rule that fits wins."""
+    if member.out and not _returned(stack, member, now):
+        return Standing.DOWN
+    if member.verdict is Verdict.UNREACHABLE and _age(member, now) >= stack.toleration:
+        return Standing.DOWN
+    if member.verdict is not Verdict.HEALTHY or not member.seen:
+        return Standing.FROZEN
+    if member.leaving or member.draining:
+        return Standing.DRAINING
+    if member.cordoned:
+        return Standing.CORDONED
+    return Standing.RAISABLE
+
+
+def _returned(stack: values.Stack, member: values.Member, now: datetime.datetime) -> bool:
+    return member.verdict is Verdict.HEALTHY and member.seen and _age(member, now) >= stack.stable
+
+
+def _age(member: values.Member, now: datetime.datetime) -> float:
+    """Seconds for which the verdict has stood."""
+    return 0.0 if member.verdict_since is None else (now - member.verdict_since).total_seconds()
+
+
+def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.datetime) -> Plan:
+    """Decide the next steps of a stack."""
+    if stack.deleting:
+        return _plan_delete(stack, members, now)
+    standings = {m.id: standing(stack, m, now) for m in members}
+    out = frozenset(m.id for m in members if standings[m.id] is Standing.DOWN)
+    bids = [_bid(m, standings[m.id]) for m in members]
+    floors = _floors(members, bids, out)
+    allocated = allocation.allocate(
+        stack.id,
+        stack.count,
+        [
+            dataclasses.replace(bid, floor=floors[m.id])
+            for m, bid in zip(members, bids, strict=True)
+        ],
+        rule=allocation.Rule(stack.rule),
+        min_clouds=stack.min_clouds,
+        surge=stack.surge,
+        rounding=allocation.Rounding(stack.rounding),
+    )
+    shares = {m.id: share for m, share in zip(members, allocated.shares, strict=True)}
+    visible = [m for m in members if standings[m.id] in _VISIBLE]
+    required = sum(shares[m.id].units for m in visible)
+    # Units beyond what is required, all confirmed: only these may be taken away now.
+    spare = max(0, sum(m.confirmed for m in visible) - required)
+
+    # Before the first look at every cloud the frozen ones among them would seem to hold nothing, and
+    # their units would be given away only to be fetched back a moment later.
+    first_look = any(_unseen(m) for m in members)
+    steps: list[Step] = []
+    views: dict[str, View] = {}
+    for m in members:
+        share = shares[m.id]
+        if first_look:
+            views[m.id] = View(
+                MemberStatus.LEAVING if m.leaving else MemberStatus.PENDING,
+                f"Waits for the first look at {_names(m for m in members if _unseen(m))}.",
+            )
+            continue
+        if standings[m.id] not in _VISIBLE:
+            views[m.id] = _out_of_sight(stack, m, standings[m.id], share.reason, now)
+            continue
+        step, view = _next(stack, m, share.units, share.reason, spare, now)
+        views[m.id] = view
+        if step is not None:
+            steps.append(step)
+            if step.action is not Action.FORGET:
+                spare -= max(0, m.confirmed - step.units)
+
+    ledger = _ledger(stack, members, standings, allocated, steps)
+    status, reason = _status(members, standings, views, allocated, steps)
+    return Plan(
+        steps=tuple(steps),
+        shares={member_id: share.units for member_id, share in shares.items()},
+        out=out,
+        floors=floors,
+        views=views,
+        ledger=ledger,
+        status=status,
+        reason=reason,
+        applied=status in (StackStatus.ACTIVE, StackStatus.DEGRADED),
+        wake_in=_wake_in(stack, members, standings, now),
+    )
+
+
+def _bid(m: values.Member, stands: allocation.Standing) -> allocation.Bid:
+    return allocation.Bid(
+        cloud=m.cloud,
+        name=m.name,
+        weight=m.weight,
+        standing=stands,
+        held=m.held,
+        minimum=0 if m.leaving else m.minimum,
+        maximum=m.maximum,
+        priority=m.priority,
+    )
+
+
+def _floors(
+    members: Sequence[values.Member], bids: Sequence[allocation.Bid], out: frozenset[str]
+) -> dict[str, int | None]:
+    """Floors are taken when a cloud goes out, stand while the set stays, fall when one returns."""
+    if any(m.id in out and not m.out for m in members):
+        taken = allocation.floors(bids)
+        return {m.id: taken.get(m.cloud) for m in members}
+    if any(m.out and m.id not in out for m in members):
+        return {m.id: None for m in members}
+    return {m.id: m.floor for m in members}
+
+
+def _next(
+    stack: values.Stack,
+    m: values.Member,
+    share: int,
+    why: str,
+    spare: int,
+    now: datetime.datetime,
+) -> tuple[Step | None, View]:
+    """The next step of a member in sight, and what to say of it."""
+    if m.phase in (Phase.BUSY, Phase.DELETING):
+        return None, View(
+            MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING,
+            f"{m.confirmed} → {m.held} under way ({m.heat_status}); {why}",
+        )
+    backing_off = m.retry_at is not None and m.retry_at > now
+    if backing_off:
+        if m.problem:
+            return None, View(MemberStatus.ERROR, f"{m.problem} It is tried again ({why})")
+        return None, View(MemberStatus.WAITING, f"the cloud is busy; {why}")
+
+    if m.phase is Phase.ABSENT:
+        if m.leaving:
+            return Step(Action.FORGET, m.id), View(MemberStatus.LEAVING, "Nothing is left there.")
+        if not stack.templated:
+            return None, View(
+                MemberStatus.ERROR,
+                f"Cloud '{m.name}' has no Heat stack named '{stack.name}' to take over: create it "
+                f"there, remove the member, or create the stack with a template ({why})",
+            )
+        if share == 0:
+            return None, View(MemberStatus.ACTIVE, why)
+        return (
+            Step(Action.CREATE, m.id, share, 0),
+            View(MemberStatus.PENDING, f"created with {share} unit(s); {why}"),
+        )
+
+    current = m.observed or 0
+    if m.leaving:
+        if m.owned and spare >= m.confirmed:
+            return (
+                Step(Action.DELETE, m.id, 0, current),
+                View(MemberStatus.LEAVING, "Its Heat stack is deleted."),
+            )
+        if not m.owned and current == 0:
+            return Step(Action.FORGET, m.id), View(MemberStatus.LEAVING, "It is released.")
+    settled = MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING
+    if m.phase is Phase.FAILED and share >= m.confirmed:
+        return (
+            Step(Action.RESIZE, m.id, share, current),
+            View(settled, f"Heat failed ({m.heat_status_reason}); trying again; {why}"),
+        )
+    if share > current:
+        return (
+            Step(Action.RESIZE, m.id, share, current),
+            View(settled, f"{current} → {share}; {why}"),
+        )
+    if share < current:
+        surplus = current - share
+        if spare == 0:
+            return None, View(
+                MemberStatus.LEAVING if m.leaving else MemberStatus.WAITING,
+                f"keeps {surplus} more until their replacement runs elsewhere; {why}",
+            )
+        # After a raise that failed fewer run than were asked for, and only what runs can be lowered.
+        return (
+            Step(Action.RESIZE, m.id, max(share, m.confirmed - spare), current),
+            View(settled, why),
+        )
+    return None, View(MemberStatus.LEAVING if m.leaving else MemberStatus.ACTIVE, why)
+
+
+def _out_of_sight(
+    stack: values.Stack,
+    m: values.Member,
+    stands: allocation.Standing,
+    why: str,
+    now: datetime.datetime,
+) -> View:
+    if stands is Standing.DOWN and m.verdict is Verdict.HEALTHY:
+        left = max(0, stack.stable - int(_age(m, now)))
+        return View(
+            MemberStatus.OUT_OF_SIGHT,
+            f"{why} (it is back and must stay healthy for {left} s more)",
+        )
+    if stands is Standing.FROZEN and m.verdict is Verdict.UNREACHABLE:
+        left = max(0, stack.toleration - int(_age(m, now)))
+        return View(
+            MemberStatus.OUT_OF_SIGHT,
+            f"{why} (it is unreachable, which is tolerated for {left} s more)",
+        )
+    return View(MemberStatus.OUT_OF_SIGHT, f"{why} ({m.verdict}: {m.verdict_reason})")
+
+
+def _names(members: Iterable[values.Member]) -> str:
+    return ", ".join(f"cloud '{m.name}'" for m in members)
+
+
+def _unseen(m: values.Member) -> bool:
+    """Nothing is wrong with the cloud: the first look at it is still to come."""
+    return not m.seen and (
+        m.verdict is Verdict.HEALTHY or (m.verdict is Verdict.UNKNOWN and not m.verdict_reason)
+    )
+
+
+def _ledger(
+    stack: values.Stack,
+    members: Sequence[values.Member],
+    standings: dict[str, allocation.Standing],
+    allocated: allocation.Allocation,
+    steps: Sequence[Step],
+) -> Ledger:
+    visible = [m for m in members if standings[m.id] in _VISIBLE]
+    confirmed = sum(m.confirmed for m in visible)
+    in_doubt = sum(m.held for m in members if standings[m.id] not in _VISIBLE)
+    asked = {step.member: step.units for step in steps}
+    in_flight = sum(max(0, max(m.held, asked.get(m.id, 0)) - m.confirmed) for m in visible)
+    return Ledger(
+        desired=stack.count,
+        assigned=sum(share.units for share in allocated.shares),
+        unassigned=allocated.unassigned,
+        shortfall=allocated.shortfall,
+        excess=allocated.excess,
+        confirmed=confirmed,
+        in_doubt=in_doubt,
+        bound=confirmed + in_doubt + in_flight,
+    )
+
+
+def _status(
+    members: Sequence[values.Member],
+    standings: dict[str, allocation.Standing],
+    views: dict[str, View],
+    allocated: allocation.Allocation,
+    steps: Sequence[Step],
+) -> tuple[StackStatus, str]:
+    def told(*statuses: MemberStatus) -> list[str]:
+        return [
+            f"{m.name}: {views[m.id].reason.rstrip('.')}."
+            for m in members
+            if views[m.id].status in statuses
+        ]
+
+    errors = told(MemberStatus.ERROR)
+    if errors and not steps:
+        return StackStatus.ERROR, " ".join(errors)
+    moving = told(
+        MemberStatus.CONVERGING, MemberStatus.PENDING, MemberStatus.WAITING, MemberStatus.LEAVING
+    )
+    if moving or steps:
+        return StackStatus.CONVERGING, " ".join(moving)
+    wanting = told(MemberStatus.OUT_OF_SIGHT)
+    if allocated.shortfall:
+        wanting.append(
+            f"{allocated.shortfall} unit(s) fit nowhere: {'; '.join(allocated.reasons)}"
+        )
+    elif allocated.reasons:
+        wanting += allocated.reasons
+    if wanting:
+        return StackStatus.DEGRADED, " ".join(wanting)
+    running = ", ".join(f"{m.name} {m.observed or 0}" for m in members)
+    return StackStatus.ACTIVE, f"Everything asked for runs: {running}."
+
+
+def _wake_in(
+    stack: values.Stack,
+    members: Sequence[values.Member],
+    standings: dict[str, allocation.Standing],
+    now: datetime.datetime,
+) -> float | None:
+    """Seconds until the next moment at which time alone changes the decision."""
+    moments: list[float] = []
+    for m in members:
+        if standings[m.id] is Standing.FROZEN and m.verdict is Verdict.UNREACHABLE:
+            moments.append(stack.toleration - _age(m, now))
+        if standings[m.id] is Standing.DOWN and m.verdict is Verdict.HEALTHY:
+            moments.append(stack.stable - _age(m, now) if m.seen else 1.0)
+        if _unseen(m):
+            moments.append(1.0)
+        if m.retry_at is not None and m.retry_at > now:
+            moments.append((m.retry_at - now).total_seconds())
+    return max(0.0, min(moments)) if moments else None
+
+
+def _plan_delete(
+    stack: values.Stack, members: Sequence[values.Member], now: datetime.datetime
+) -> Plan:
+    """Delete what we created, let go of what we took over, wait for what is out of sight."""
+    steps: list[Step] = []
+    views: dict[str, View] = {}
+    for m in members:
+        backing_off = m.retry_at is not None and m.retry_at > now
+        reason = "Its Heat stack is deleted."
+        if stack.release or not m.owned:
+            steps.append(Step(Action.FORGET, m.id))
+            reason = "Its Heat stack is left as it is."
+        elif not m.seen or m.verdict is not Verdict.HEALTHY:
+            reason = f"Cloud '{m.name}' is {m.verdict}: {m.verdict_reason}; deletion waits for it."
+        elif m.phase is Phase.ABSENT:
+            steps.append(Step(Action.FORGET, m.id))
+            reason = "Nothing is left there."
+        elif m.phase is Phase.DELETING:
+            reason = "Heat is deleting it."
+        elif backing_off:
+            reason = f"{m.problem} It is tried again."
+        else:
+            steps.append(Step(Action.DELETE, m.id, 0, m.observed or 0))
+        views[m.id] = View(MemberStatus.LEAVING, reason)
+    standings = {m.id: Standing.DRAINING for m in members}
+    return Plan(
+        steps=tuple(steps),
+        shares={m.id: 0 for m in members},
+        out=frozenset(m.id for m in members if m.out),
+        floors={m.id: None for m in members},
+        views=views,
+        ledger=Ledger(
+            confirmed=sum(m.confirmed for m in members if m.seen),
+            in_doubt=sum(m.held for m in members if not m.seen),
+            bound=sum(max(m.held, m.confirmed) for m in members),
+        ),
+        status=StackStatus.DELETING,
+        reason=" ".join(f"{m.name}: {views[m.id].reason}" for m in members) or "Nothing is left.",
+        applied=False,
+        wake_in=_wake_in(stack, members, standings, now),
+    )

@@ -1,0 +1,151 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The values that the pure core works on: outcomes, verdicts, readings and members.
+
+Frozen dataclasses and enums only. Times are timezone-aware UTC datetimes handed in by the shell;
+nothing in this package reads a clock, a file, the network or the configuration.
+"""
+
+import dataclasses
+import datetime
+import enum
+import fractions
+
+
+class Outcome(enum.StrEnum):
+    """What one answer of a cloud, or the lack of one, means.
+
+    ``OK``: a good answer. ``UNREACHABLE``: nobody answers there. ``REFUSING``: it answers, but not
+    to these credentials. ``BUSY``: it asks us to come again later. ``SICK``: it fails inside.
+    ``MISSING``: the Heat stack does not exist. ``REJECTED``: it understood the request and will
+    never accept it.
+    """
+
+    OK = "ok"
+    UNREACHABLE = "unreachable"
+    REFUSING = "refusing"
+    BUSY = "busy"
+    SICK = "sick"
+    MISSING = "missing"
+    REJECTED = "rejected"
+
+
+class Verdict(enum.StrEnum):
+    """What is held to be true of a cloud, from all that its observers saw."""
+
+    HEALTHY = "healthy"
+    SUSPECT = "suspect"
+    UNREACHABLE = "unreachable"
+    REFUSING = "refusing"
+    UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The latest observation of one cloud by one observer.
+
+    :ivar misses: answers in a row that were evidence of *unreachable*, the latest included
+    :ivar goods: good answers in a row, the latest included
+    :ivar since: when the row of equal outcomes began
+    """
+
+    observer: str
+    outcome: Outcome
+    detail: str
+    misses: int
+    goods: int
+    since: datetime.datetime
+    observed_at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A verdict with the rule and the evidence that it rests on, in one sentence."""
+
+    verdict: Verdict
+    reason: str
+
+
+class Phase(enum.StrEnum):
+    """How a member's Heat stack stands, as far as planning cares."""
+
+    ABSENT = "absent"
+    IDLE = "idle"
+    BUSY = "busy"
+    FAILED = "failed"
+    DELETING = "deleting"
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """What a round knows of one member when it decides.
+
+    :ivar name: the cloud's name, for sentences
+    :ivar seen: the deciding engine itself has listed this cloud, so it may write there
+    :ivar out: the member was taken out of the allocation by a failover and has not been let back
+    :ivar observed: the count parameter as read back; None when there is no Heat stack
+    :ivar confirmed: units that run for sure: those of the smaller of two counts while it changes
+    :ivar held: the last share that Heat accepted
+    :ivar problem: words of the last refusal, empty when there was none
+    :ivar retry_at: no write before this time
+    """
+
+    id: str
+    cloud: str
+    name: str
+    weight: fractions.Fraction
+    minimum: int
+    maximum: int | None
+    priority: int
+    leaving: bool
+    owned: bool
+    verdict: Verdict
+    verdict_since: datetime.datetime | None
+    verdict_reason: str
+    seen: bool
+    cordoned: bool
+    draining: bool
+    phase: Phase
+    heat_status: str
+    heat_status_reason: str
+    held: int
+    observed: int | None
+    confirmed: int
+    out: bool
+    floor: int | None
+    problem: str
+    retry_at: datetime.datetime | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """What is wanted of one stack.
+
+    :ivar toleration: seconds that an unreachable cloud is waited for
+    :ivar stable: seconds that a returned cloud must be healthy before units go back
+    :ivar templated: its Heat stacks are created from a template, not taken over
+    """
+
+    id: str
+    name: str
+    count: int
+    count_parameter: str
+    rule: str
+    rounding: str
+    min_clouds: int
+    surge: int | None
+    toleration: int
+    stable: int
+    templated: bool
+    deleting: bool
+    release: bool
