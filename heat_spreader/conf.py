@@ -1,0 +1,278 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Every option of the service, by group, and the one place where configuration is set up.
+
+Only ``cmd/``, ``wsgi/`` and test fixtures touch the global configuration object; everything else is
+handed values or a ``conf``. (oslo.messaging reads some options of its own from the global object, so
+the service uses it rather than a private one.)
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import socket
+
+from keystonemiddleware import opts as auth_token_opts
+from oslo_config import cfg
+from oslo_db import options as db_options
+from oslo_log import log
+from oslo_middleware import cors
+from oslo_policy import opts as policy_opts
+import pbr.version
+
+from heat_spreader import exception
+
+VERSION = pbr.version.VersionInfo("heat-spreader").version_string()
+
+default_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "host",
+        default=socket.gethostname(),
+        sample_default="<the host name>",
+        help="Name of this host. Engines are observers under this name, so it must differ between "
+        "hosts and stay the same over restarts.",
+    ),
+]
+
+api_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "auth_strategy",
+        default="keystone",
+        choices=[
+            ("keystone", "Validate tokens with Keystone."),
+            ("none", "Everybody is the administrator of one project. Loopback only."),
+        ],
+        help="How callers are known. 'none' is refused unless the API listens on a loopback address.",
+    ),
+    cfg.HostAddressOpt(
+        "host",
+        default="127.0.0.1",
+        help="Address on which 'heat-spreader run' listens. WSGI servers have their own setting.",
+    ),
+    cfg.PortOpt(
+        "port",
+        default=8797,
+        help="Port on which 'heat-spreader run' listens. WSGI servers have their own setting.",
+    ),
+    cfg.IntOpt(
+        "max_limit",
+        default=1000,
+        min=1,
+        help="The most records in one page of a listing. A client that asks for more gets this many "
+        "and a link to the next page; a higher value makes single answers larger and slower.",
+    ),
+]
+
+engine_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "zone",
+        help="Failure zone of this host, for example a data centre. Shown with what it observes.",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=1,
+        min=1,
+        help="Engine processes on this host. More make rounds of different stacks run on more "
+        "cores; each opens its own connections and probes every cloud.",
+    ),
+    cfg.IntOpt(
+        "threads",
+        default=32,
+        min=1,
+        help="Rounds that one engine process runs at the same time. Raise it when many stacks wait "
+        "while clouds answer slowly; each needs a database connection.",
+    ),
+    cfg.FloatOpt(
+        "sweep_interval",
+        default=1.0,
+        min=0.05,
+        help="Seconds between two looks for stacks that are due. A lost RPC message costs at most "
+        "this long; a lower value asks the database more often.",
+    ),
+    cfg.FloatOpt(
+        "progress_interval",
+        default=1.0,
+        min=0.05,
+        help="Seconds between two looks at a cloud in which a Heat stack is being changed. A lower "
+        "value notices the end sooner and asks that Heat more often.",
+    ),
+    cfg.FloatOpt(
+        "resync_interval",
+        default=300.0,
+        min=1.0,
+        help="Seconds after which a quiet stack gets a round although nothing seems to have moved.",
+    ),
+    cfg.FloatOpt(
+        "claim_lease",
+        default=60.0,
+        min=2.0,
+        help="Seconds for which an engine may work on a stack before it has to renew its claim. "
+        "Stacks of an engine that died wait at most this long; it must be at least "
+        "twice [clouds] timeout, or an engine has to give up rounds in the middle.",
+    ),
+    cfg.FloatOpt(
+        "retry_interval",
+        default=15.0,
+        min=0.1,
+        help="Seconds before a write that a cloud refused is tried again; doubled at each further "
+        "refusal up to 20 times this value, with jitter.",
+    ),
+]
+
+health_opts: list[cfg.Opt] = [
+    cfg.FloatOpt(
+        "probe_interval",
+        default=10.0,
+        min=0.1,
+        help="Seconds between two observations of a cloud. A lower value notices an outage sooner "
+        "and asks every Heat more often.",
+    ),
+    cfg.FloatOpt(
+        "probe_timeout",
+        default=5.0,
+        min=0.1,
+        help="Seconds after which an observation without an answer is a miss. Too low a value takes "
+        "a slow cloud for a dead one.",
+    ),
+    cfg.IntOpt(
+        "misses",
+        default=3,
+        min=1,
+        help="Misses in a row before an observer holds a cloud for unreachable. The first miss makes "
+        "it suspect. A higher value rides out longer disturbances and reacts later.",
+    ),
+    cfg.IntOpt(
+        "goods",
+        default=3,
+        min=1,
+        help="Good answers in a row before an observer holds a cloud that was unreachable for "
+        "healthy again.",
+    ),
+]
+
+spread_opts: list[cfg.Opt] = [
+    cfg.IntOpt(
+        "toleration",
+        default=60,
+        min=0,
+        help="Seconds that a stack waits, once a cloud is judged unreachable, before its units go to "
+        "the other clouds; for stacks that name none of their own.",
+    ),
+    cfg.IntOpt(
+        "stable",
+        default=300,
+        min=0,
+        help="Seconds that a cloud which came back must stay healthy before units go back to it; "
+        "for stacks that name none of their own.",
+    ),
+]
+
+clouds_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "config_file",
+        help="The clouds.yaml with the operator's clouds. When unset, the usual places are searched: "
+        "the current directory, ~/.config/openstack, /etc/openstack.",
+    ),
+    cfg.FloatOpt(
+        "timeout",
+        default=10.0,
+        min=0.1,
+        help="Seconds to wait for any single answer of a cloud other than a probe's; an entry's "
+        "api_timeout in clouds.yaml goes before it. A change that is given up may have been carried "
+        "out all the same, which costs a further look.",
+    ),
+    cfg.IntOpt(
+        "concurrency",
+        default=16,
+        min=1,
+        help="Requests that one engine process has under way in one cloud at the same time. A cloud "
+        "that hangs holds up this many threads and no more.",
+    ),
+]
+
+GROUPS: dict[str | None, list[cfg.Opt]] = {
+    None: default_opts,
+    "api": api_opts,
+    "engine": engine_opts,
+    "health": health_opts,
+    "spread": spread_opts,
+    "clouds": clouds_opts,
+}
+
+
+def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
+    """For oslo-config-generator: our own groups and the authentication section."""
+    return [*GROUPS.items(), *auth_token_opts.list_auth_token_opts()]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register every option and the defaults that differ from the libraries' own."""
+    for group, opts in GROUPS.items():
+        conf.register_opts(opts, group=group)
+    db_options.set_defaults(conf)
+    policy_opts.set_defaults(conf, policy_file="policy.yaml")
+    cors.set_defaults(
+        allow_headers=["X-Auth-Token", "OpenStack-API-Version", "If-Match", "X-OpenStack-Request-ID"],
+        expose_headers=["OpenStack-API-Version", "ETag", "Location", "X-OpenStack-Request-ID"],
+        allow_methods=["GET", "PUT", "POST", "DELETE", "PATCH"],
+    )
+
+
+def setup(
+    conf: cfg.ConfigOpts,
+    argv: Sequence[str],
+    *,
+    defaults: Mapping[tuple[str, str | None], object] | None = None,
+    config_files: Sequence[str] | None = None,
+) -> None:
+    """Register options, parse the command line and the files, and set up logging.
+
+    :param defaults: (option, group) to a default of this command's own
+    :param config_files: instead of those that oslo.config finds
+    :raises StartupError: an option or a file is wrong
+    """
+    register(conf)
+    log.register_options(conf)
+    for (option, group), default in (defaults or {}).items():
+        conf.set_default(option, default, group=group)
+    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), "openstack=WARN"])
+    try:
+        conf(
+            list(argv),
+            project="heat-spreader",
+            version=VERSION,
+            default_config_files=config_files,
+        )
+    except (cfg.ConfigFilesNotFoundError, cfg.ConfigFileValueError, cfg.ConfigFileParseError) as e:
+        raise exception.StartupError(reason=str(e)) from e
+    log.setup(conf, "heat_spreader", VERSION)
+
+
+def check_database(conf: cfg.ConfigOpts) -> None:
+    """:raises StartupError: no database is named"""
+    if not conf.database.connection:
+        raise exception.StartupError(
+            reason="no database is configured; set [database] connection in heat-spreader.conf"
+        )
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Refuse settings with which an engine cannot work.
+
+    :raises StartupError: with what to change
+    """
+    check_database(conf)
+    if conf.clouds.timeout * 2 > conf.engine.claim_lease:
+        raise exception.StartupError(
+            reason=f"[engine] claim_lease ({conf.engine.claim_lease}) must be at least twice [clouds] "
+            f"timeout ({conf.clouds.timeout}), or engines lose stacks while they wait"
+        )

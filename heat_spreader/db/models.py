@@ -1,0 +1,247 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The tables: what is wanted (stacks, members), where (clouds), and what was seen and done.
+
+Columns that a user sets come first, columns that only the engine writes come after them. Times are
+naive UTC, taken from the database's own clock (see ``heat_spreader.db.api.now``).
+"""
+
+import datetime
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.dialects import mysql
+
+# Constraint names are part of the schema: without a convention every backend makes up its own and
+# migrations could not name what they change.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# Microseconds matter: a plain MariaDB DATETIME rounds to seconds, and claims are shorter than that.
+Time = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+EventId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """A JSON document in a text column, the same on every backend."""
+
+    impl = LongText
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else json.dumps(value, sort_keys=True)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Base(orm.DeclarativeBase):
+    metadata = sa.MetaData(naming_convention=NAMING)
+    # Binary collation: names differ by case on every backend alike.
+    __table_args__: Any = {
+        "mysql_engine": "InnoDB",
+        "mysql_charset": "utf8mb4",
+        "mysql_collate": "utf8mb4_bin",
+    }
+
+
+class Cloud(Base):
+    """A named place with a Heat: the unit of placement and of failure."""
+
+    __tablename__ = "clouds"
+    __table_args__: Any = (sa.UniqueConstraint("project_id", "name"), Base.__table_args__)
+
+    id: orm.Mapped[str] = orm.mapped_column(sa.String(36), primary_key=True)
+    project_id: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    description: orm.Mapped[str] = orm.mapped_column(sa.Text, default="")
+    kind: orm.Mapped[str] = orm.mapped_column(sa.String(32))
+    config_cloud: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    region: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    shared: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    cordoned: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    draining: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+    updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+
+    verdict: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="unknown")
+    verdict_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    verdict_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+
+
+class Observation(Base):
+    """The latest reading of one cloud by one observer, with its running counts."""
+
+    __tablename__ = "observations"
+
+    cloud_id: orm.Mapped[str] = orm.mapped_column(
+        sa.String(36), sa.ForeignKey("clouds.id", ondelete="CASCADE"), primary_key=True
+    )
+    observer: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
+    outcome: orm.Mapped[str] = orm.mapped_column(sa.String(16))
+    detail: orm.Mapped[str] = orm.mapped_column(LongText)
+    latency_ms: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    misses: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    goods: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    since: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+    observed_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+
+
+class Stack(Base):
+    """A multi-cloud stack: what is wanted in all, and how the engine stands with it."""
+
+    __tablename__ = "stacks"
+    __table_args__: Any = (
+        sa.UniqueConstraint("project_id", "name"),
+        sa.Index("ix_stacks_due_at", "due_at"),
+        Base.__table_args__,
+    )
+
+    id: orm.Mapped[str] = orm.mapped_column(sa.String(36), primary_key=True)
+    project_id: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    user_id: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    description: orm.Mapped[str] = orm.mapped_column(sa.Text, default="")
+    count: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    count_parameter: orm.Mapped[str] = orm.mapped_column(sa.String(255), default="count")
+    min_clouds: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    rounding: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="exact")
+    template: orm.Mapped[str | None] = orm.mapped_column(LongText)
+    environment: orm.Mapped[str | None] = orm.mapped_column(LongText)
+    files: orm.Mapped[dict[str, str]] = orm.mapped_column(Json, default=dict)
+    parameters: orm.Mapped[dict[str, Any]] = orm.mapped_column(Json, default=dict)
+    tags: orm.Mapped[list[str]] = orm.mapped_column(Json, default=list)
+    timeout_mins: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    failover_rule: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="even")
+    failover_toleration: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    failback_stable: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    surge: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    generation: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=1)
+    deleting: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    release: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    # The request behind the present generation, so that what the engine does can be traced to it.
+    request_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+    updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+
+    status: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="PENDING")
+    status_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+    observed_generation: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    ledger: orm.Mapped[dict[str, int]] = orm.mapped_column(Json, default=dict)
+    due_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    claimed_by: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    claimed_until: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    claim_epoch: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+
+    members: orm.Mapped[list["Member"]] = orm.relationship(
+        order_by="Member.position", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class Member(Base):
+    """The part of a stack that lives in one cloud; owns one Heat stack there."""
+
+    __tablename__ = "members"
+    __table_args__: Any = (
+        sa.UniqueConstraint("stack_id", "cloud_id"),
+        sa.Index("ix_members_cloud_id", "cloud_id"),
+        sa.Index("ix_members_heat_stack_id", "heat_stack_id"),
+        Base.__table_args__,
+    )
+
+    id: orm.Mapped[str] = orm.mapped_column(sa.String(36), primary_key=True)
+    stack_id: orm.Mapped[str] = orm.mapped_column(
+        sa.String(36), sa.ForeignKey("stacks.id", ondelete="CASCADE")
+    )
+    cloud_id: orm.Mapped[str] = orm.mapped_column(sa.String(36), sa.ForeignKey("clouds.id"))
+    position: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    # An exact decimal as text: no backend may round it on the way.
+    weight: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="0")
+    minimum: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    maximum: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    priority: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    parameters: orm.Mapped[dict[str, Any]] = orm.mapped_column(Json, default=dict)
+    leaving: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+
+    share: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    held: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    observed_count: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    # While the Heat stack is being updated: what ran before, so that growing units count only once
+    # they run and shrinking ones no longer count at once.
+    confirmed: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    heat_stack_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    owned: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    heat_status: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    heat_status_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+    heat_updated_time: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    observed_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    written_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # Failover: since when the cloud is out of the allocation; the floor while others are.
+    out_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    floor: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    # Back-off after a write that failed.
+    failures: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    retry_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # What a person may have to put right: the words of the last refusal.
+    problem: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+    status: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="PENDING")
+    status_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+
+    cloud: orm.Mapped[Cloud] = orm.relationship()
+
+
+class Event(Base):
+    """Append-only record of what was asked, decided and done; outlives the stack it speaks of."""
+
+    __tablename__ = "events"
+    __table_args__: Any = (
+        sa.Index("ix_events_project_id_id", "project_id", "id"),
+        sa.Index("ix_events_stack_id_id", "stack_id", "id"),
+        Base.__table_args__,
+    )
+
+    id: orm.Mapped[int] = orm.mapped_column(EventId, primary_key=True, autoincrement=True)
+    # No project: the event is about a shared cloud and every project that sees the cloud sees it.
+    project_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    stack_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(36))
+    stack_name: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    cloud_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(36))
+    cloud_name: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    type: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    message: orm.Mapped[str] = orm.mapped_column(LongText)
+    before: orm.Mapped[Any] = orm.mapped_column(Json, nullable=True)
+    after: orm.Mapped[Any] = orm.mapped_column(Json, nullable=True)
+    evidence: orm.Mapped[Any] = orm.mapped_column(Json, nullable=True)
+    actor: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    request_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+
+
+class Engine(Base):
+    """A running engine process, known by its heartbeat."""
+
+    __tablename__ = "engines"
+
+    id: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
+    host: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    zone: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    version: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    started_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+    last_seen_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)

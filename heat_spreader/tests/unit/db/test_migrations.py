@@ -1,0 +1,222 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The migrations: one line of them, each does what it says, and together they make the models."""
+
+import contextlib
+import pathlib
+import re
+from typing import Any
+
+from alembic import script
+import fixtures
+from oslo_db.sqlalchemy import engines
+from oslo_db.sqlalchemy import test_migrations
+from oslotest import base
+import sqlalchemy as sa
+
+from heat_spreader import exception
+from heat_spreader.db import api as db_api
+from heat_spreader.db import migration
+from heat_spreader.db import models
+from heat_spreader.tests import fixtures as spreader_fixtures
+from heat_spreader.tests.unit.db import backends
+
+load_tests = backends.on_each
+
+
+class EmptyDatabaseTestCase(backends.OnEach, base.BaseTestCase):
+    """Begins with a database in which there is nothing at all."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.config = self.useFixture(spreader_fixtures.Config())
+        self.configure()
+
+    def configure(self) -> None:
+        """Put another empty one behind ``heat_spreader.db.api``."""
+        if self.backend == "sqlite":
+            directory = self.useFixture(fixtures.TempDir()).path
+            url = f"sqlite:///{pathlib.Path(directory) / 'empty.sqlite'}"
+        else:
+            stack = contextlib.ExitStack()
+            self.addCleanup(stack.close)
+            url = stack.enter_context(backends.new_database(self.backend))
+        self.config.set("database", connection=url)
+        db_api.configure(self.config.conf)
+        self.addCleanup(db_api.dispose)
+
+
+class TestRevisions(base.BaseTestCase):
+    def test_they_form_one_line(self):
+        directory = script.ScriptDirectory.from_config(migration._config())
+        self.assertEqual(1, len(directory.get_heads()))
+        self.assertEqual(1, len(directory.get_bases()))
+        self.assertEqual([migration.head()], directory.get_heads())
+        for revision in directory.walk_revisions():
+            self.assertFalse(revision.is_merge_point or revision.is_branch_point)
+
+    def test_files_sort_as_they_follow_each_other(self):
+        directory = script.ScriptDirectory.from_config(migration._config())
+        files = [pathlib.Path(revision.path).name for revision in directory.walk_revisions()]
+        self.assertEqual(sorted(files, reverse=True), files)
+
+
+class TestCommands(EmptyDatabaseTestCase):
+    def test_a_database_is_brought_to_the_newest_revision(self):
+        self.assertIsNone(migration.version())
+        error = self.assertRaises(exception.StartupError, migration.check)
+        self.assertIn("heat-spreader-manage db sync", str(error))
+        for _ in range(2):
+            migration.sync()
+            self.assertEqual(migration.head(), migration.version())
+            migration.check()
+
+    def test_a_database_of_a_newer_version_is_left_alone(self):
+        migration.sync()
+        with db_api.engine().begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        self.assertRaises(exception.StartupError, migration.check)
+        self.assertRaises(exception.StartupError, migration.sync)
+        self.assertEqual("9999", migration.version())
+
+    def test_a_revision_that_does_not_exist(self):
+        self.assertRaises(exception.StartupError, migration.sync, "9999")
+        self.assertIsNone(migration.version())
+
+    def test_a_revision_can_be_written_down(self):
+        migration.stamp()
+        self.assertEqual(migration.head(), migration.version())
+        self.assertEqual(["alembic_version"], sa.inspect(db_api.engine()).get_table_names())
+
+
+class TestEachRevision(EmptyDatabaseTestCase):
+    def test_one_by_one(self):
+        """Each revision needs a check here; what is to be there before goes into ``_pre_``."""
+        directory = script.ScriptDirectory.from_config(migration._config())
+        for revision in reversed(list(directory.walk_revisions())):
+            number = revision.revision
+            with db_api.engine().begin() as connection:
+                getattr(self, f"_pre_{number}", lambda connection: None)(connection)
+            migration.sync(number)
+            self.assertEqual(number, migration.version())
+            with db_api.engine().begin() as connection:
+                getattr(self, f"_check_{number}")(connection)
+
+    def _check_0001(self, connection):
+        self.assertEqual(
+            {
+                "alembic_version",
+                "clouds",
+                "engines",
+                "events",
+                "members",
+                "observations",
+                "stacks",
+            },
+            set(sa.inspect(connection).get_table_names()),
+        )
+        now = "2026-01-01 00:00:00"
+        for table, values in (
+            ("clouds", {"id": "c", "project_id": "p", "name": "east", "created_at": now}),
+            ("observations", {"cloud_id": "c", "observer": "here", "since": now}),
+        ):
+            self.insert(connection, table, values)
+        connection.execute(sa.text("DELETE FROM clouds"))
+        left = connection.execute(sa.text("SELECT count(*) FROM observations")).scalar_one()
+        self.assertEqual(0, left, "observations go with their cloud")
+
+    def insert(self, connection: sa.Connection, table: str, values: dict[str, Any]) -> None:
+        """Insert a row; what must be there and is not given is zero, empty or the same time."""
+        columns = sa.inspect(connection).get_columns(table)
+        moment = next(value for name, value in values.items() if str(value).startswith("2026"))
+        for column in columns:
+            if not column["nullable"] and column["name"] not in values:
+                filler: Any = ""
+                if isinstance(column["type"], sa.DateTime):
+                    filler = moment
+                elif isinstance(column["type"], sa.Boolean):
+                    filler = False
+                elif isinstance(column["type"], sa.Integer):
+                    filler = 0
+                values[column["name"]] = filler
+        names = ", ".join(values)
+        places = ", ".join(f":{name}" for name in values)
+        connection.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES ({places})"), values)
+
+
+class TestModels(EmptyDatabaseTestCase, test_migrations.ModelsMigrationsSync):
+    """What the migrations make is what the models say, as alembic sees it and as the database does."""
+
+    def db_sync(self, engine: sa.Engine) -> None:
+        migration.sync(engine=engine)
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Not ours: oslo.db opens two connections at a time here, and our writer on SQLite has one.
+        self._engine = engines.create_engine(self.config.conf.database.connection)
+        self.addCleanup(self._engine.dispose)
+
+    def get_engine(self) -> sa.Engine:
+        return self._engine
+
+    def get_metadata(self) -> sa.MetaData:
+        return models.Base.metadata
+
+    def include_object(self, obj: Any, name: str, type_: str, *_: Any) -> bool:
+        return not (type_ == "table" and name == "alembic_version")
+
+    def test_the_database_sees_no_difference(self):
+        """Also in what alembic does not compare: collations, fractions of a second, deletions."""
+        migration.sync()
+        migrated = self.describe()
+        self.configure()
+        models.Base.metadata.create_all(db_api.engine())
+        created = self.describe()
+        self.assertEqual(
+            {"clouds", "engines", "events", "members", "observations", "stacks"}, set(created)
+        )
+        for table, description in created.items():
+            self.assertEqual(description, migrated[table], table)
+
+    def describe(self) -> dict[str, list[str]]:
+        """All that the database tells of each of our tables, in an order of no meaning."""
+        with db_api.engine().connect() as connection:
+            return {
+                table: sorted(self.lines(connection, table))
+                for table in sa.inspect(connection).get_table_names()
+                if table != "alembic_version"
+            }
+
+    def lines(self, connection: sa.Connection, table: str) -> list[str]:
+        def ask(query: str) -> list[str]:
+            return [" ".join(map(str, row)) for row in connection.exec_driver_sql(query)]
+
+        if self.backend == "postgresql":
+            return [
+                *ask(
+                    "SELECT attname, format_type(atttypid, atttypmod), attnotnull, attcollation, "
+                    "attidentity, pg_get_expr(adbin, adrelid) FROM pg_attribute LEFT JOIN pg_attrdef "
+                    f"ON adrelid = attrelid AND adnum = attnum WHERE attrelid = '{table}'::regclass "
+                    "AND attnum > 0"
+                ),
+                *ask(f"SELECT indexdef FROM pg_indexes WHERE tablename = '{table}'"),
+                *ask(
+                    "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
+                    f"WHERE conrelid = '{table}'::regclass"
+                ),
+            ]
+        if self.backend == "mysql":
+            text = ask(f"SHOW CREATE TABLE {table}")[0]
+        else:
+            text = "\n".join(ask(f"SELECT sql FROM sqlite_master WHERE tbl_name = '{table}'"))
+        return [re.sub(r"\s+", " ", line).strip(" ,") for line in text.splitlines()]

@@ -1,0 +1,354 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What engines do with stacks: find those that are due, claim one, save a round, forget it."""
+
+import datetime
+
+from heat_spreader import context
+from heat_spreader import exception
+from heat_spreader.db import api as db_api
+from heat_spreader.engine.core import plan
+from heat_spreader.tests.unit.db import backends
+
+load_tests = backends.on_each
+
+
+def due(limit=10):
+    return db_api.due_stacks(context.engine_context(), limit)
+
+
+class TestSweep(backends.DatabaseTestCase):
+    def test_the_longest_waiting_first(self):
+        stacks = [self.stack(name) for name in ("a", "b", "c")]
+        for stack, due_in in zip(stacks, (-1, -3, -2), strict=True):
+            self.save(self.claim(stack), due_in=due_in)
+        a, b, c = (stack.id for stack in stacks)
+        self.assertEqual([b, c, a], due())
+        self.assertEqual([b, c], due(limit=2))
+
+    def test_what_is_claimed_or_not_yet_due_is_left_out(self):
+        waiting, claimed, expired, resting, idle = (self.stack(name) for name in "abcde")
+        self.claim(claimed)
+        self.claim(expired, lease=-1)
+        self.save(self.claim(resting), due_in=100)
+        self.save(self.claim(idle), due_in=None)
+        self.assertEqual({waiting.id, expired.id}, set(due()))
+
+    def test_a_nudge_makes_due(self):
+        stacks = [self.stack(name) for name in "abc"]
+        for stack in stacks:
+            self.save(self.claim(stack), due_in=100)
+        db_api.nudge_stacks(self.ctx, {stacks[0].id, stacks[2].id, "gone"})
+        self.assertEqual({stacks[0].id, stacks[2].id}, set(due()))
+        db_api.nudge_stacks(self.ctx, [])
+
+
+class TestClaim(backends.DatabaseTestCase):
+    def test_a_claim_is_exclusive_until_it_is_given_back(self):
+        stack = self.stack("web", [self.cloud()])
+        claim = db_api.claim_stack(self.ctx, stack.id, "one", 60)
+        self.assertEqual((1, "one"), (claim.stack.claim_epoch, claim.stack.claimed_by))
+        self.assertEqual(claim.moment + datetime.timedelta(seconds=60), claim.stack.claimed_until)
+        self.assertFalse(claim.interrupted)
+        self.assertEqual("cloud1", claim.stack.members[0].cloud.name)
+        for owner in ("one", "two"):
+            self.assertIsNone(db_api.claim_stack(self.ctx, stack.id, owner, 60))
+        self.assertTrue(self.save(claim.stack))
+        row = self.read(stack)
+        self.assertEqual((None, None), (row.claimed_by, row.claimed_until))
+        again = db_api.claim_stack(self.ctx, stack.id, "two", 60)
+        self.assertEqual(2, again.stack.claim_epoch)
+        self.assertFalse(again.interrupted)
+
+    def test_what_is_not_due_can_be_claimed(self):
+        stack = self.stack()
+        self.save(self.claim(stack), due_in=100)
+        self.assertEqual(2, self.claim(stack).claim_epoch)
+
+    def test_a_stack_that_is_gone(self):
+        self.assertIsNone(db_api.claim_stack(self.ctx, "gone", "one", 60))
+
+    def test_an_expired_claim_is_taken_over_as_interrupted(self):
+        stack = self.stack()
+        self.claim(stack, "one", lease=-1)
+        claim = db_api.claim_stack(self.ctx, stack.id, "two", 60)
+        self.assertEqual((2, "two"), (claim.stack.claim_epoch, claim.stack.claimed_by))
+        self.assertTrue(claim.interrupted)
+
+    def test_a_claim_is_renewed_while_it_lasts(self):
+        stack = self.stack()
+        claimed = self.claim(stack, lease=5)
+        self.assertTrue(db_api.renew_claim(self.ctx, claimed, 60))
+        self.assertGreater(
+            self.read(stack).claimed_until,
+            claimed.claimed_until + datetime.timedelta(seconds=50),
+        )
+        self.assertIsNone(db_api.claim_stack(self.ctx, stack.id, "two", 60))
+        # Expired, taken over, given back: each is the end.
+        self.assertTrue(db_api.renew_claim(self.ctx, claimed, -1))
+        self.assertFalse(db_api.renew_claim(self.ctx, claimed, 60))
+        other = self.claim(stack, "two")
+        self.assertFalse(db_api.renew_claim(self.ctx, claimed, 60))
+        self.save(other)
+        self.assertFalse(db_api.renew_claim(self.ctx, other, 60))
+
+    def test_whoever_is_superseded_changes_nothing(self):
+        cloud = self.cloud()
+        stack = self.stack("web", [cloud])
+        old = self.claim(stack, "one", lease=-1)
+        member = old.members[0].id
+        new = self.claim(stack, "two")
+        before = len(self.events())
+        said = [{"type": "stack.status", "message": "stale"}]
+        self.assertFalse(
+            self.save(old, values={"status": "ERROR"}, members={member: {"held": 9}}, events=said)
+        )
+        self.assertFalse(db_api.save_members(self.ctx, old, {member: {"held": 9}}, said))
+        self.assertFalse(db_api.forget_member(self.ctx, old, member))
+        self.assertFalse(db_api.finish_delete(self.ctx, old, "stale"))
+        self.assertFalse(db_api.renew_claim(self.ctx, old, 60))
+        row = self.read(stack)
+        self.assertEqual(("PENDING", "two", 2), (row.status, row.claimed_by, row.claim_epoch))
+        self.assertEqual([0], [m.held for m in row.members])
+        self.assertEqual(before, len(self.events()))
+        # The new one is not disturbed.
+        self.assertTrue(self.save(new, members={member: {"held": 3}}))
+        self.assertEqual(3, self.read(stack).members[0].held)
+
+    def test_the_same_holds_once_the_new_one_has_given_it_back(self):
+        stack = self.stack()
+        old = self.claim(stack, "one", lease=-1)
+        self.save(self.claim(stack, "two"), values={"status": "ACTIVE"})
+        self.assertFalse(self.save(old, values={"status": "ERROR"}))
+        self.assertEqual("ACTIVE", self.read(stack).status)
+
+
+class TestSave(backends.DatabaseTestCase):
+    def setUp(self):
+        super().setUp()
+        self.east, self.west = self.cloud("east"), self.cloud("west")
+        self.web = self.stack("web", [self.east, self.west])
+
+    def test_a_round_is_stored_at_once_and_gives_the_claim_back(self):
+        claimed = self.claim(self.web)
+        east, west = claimed.members
+        self.assertTrue(
+            self.save(
+                claimed,
+                values={
+                    "status": plan.StackStatus.ACTIVE,
+                    "status_reason": "All is well.",
+                    "ledger": {"desired": 10},
+                    "observed_generation": 1,
+                },
+                members={
+                    east.id: {"share": 6, "held": 6, "heat_stack_id": "heat-1"},
+                    west.id: {},
+                },
+                events=[
+                    {"type": "stack.status", "message": "m", "before": "PENDING"},
+                    {"type": "member.create", "message": "n", "cloud": east.cloud},
+                ],
+                due_in=100,
+            )
+        )
+        row = self.read(self.web)
+        self.assertEqual(("ACTIVE", "All is well."), (row.status, row.status_reason))
+        self.assertEqual(
+            ({"desired": 10}, 1, 1), (row.ledger, row.observed_generation, row.generation)
+        )
+        self.assertEqual(
+            [(6, "heat-1"), (0, None)], [(m.held, m.heat_stack_id) for m in row.members]
+        )
+        self.assertEqual((None, None), (row.claimed_by, row.claimed_until))
+        self.assertEqual(row.updated_at, self.web.updated_at)
+        self.assertEqual([], due())
+        status, create = self.events(stack_id=self.web.id)[1:]
+        self.assertEqual(("PENDING", None), (status.before, status.cloud_name))
+        self.assertEqual(
+            ("east", "green", "web"), (create.cloud_name, create.project_id, create.stack_name)
+        )
+
+    def test_members_are_stored_in_mid_round(self):
+        claimed = self.claim(self.web)
+        east = claimed.members[0].id
+        said = [{"type": "member.create", "message": "m"}]
+        self.assertTrue(db_api.save_members(self.ctx, claimed, {east: {"held": 4}}, said))
+        row = self.read(self.web)
+        self.assertEqual("one", row.claimed_by)
+        self.assertEqual([4, 0], [member.held for member in row.members])
+        self.assertEqual(1, len(self.events(type="member.create")))
+
+    def test_a_change_of_a_user_in_mid_round_is_not_lost(self):
+        claimed = self.claim(self.web)
+        db_api.update_stack(self.new_context(), self.web.id, values={"count": 20})
+        self.assertTrue(
+            self.save(
+                claimed,
+                values={"status": "ACTIVE", "status_reason": "old", "observed_generation": 1},
+                members={claimed.members[0].id: {"held": 4}},
+                due_in=300,
+            )
+        )
+        row = self.read(self.web)
+        self.assertEqual((2, 1, 20), (row.generation, row.observed_generation, row.count))
+        self.assertEqual(("CONVERGING", "Waiting for an engine."), (row.status, row.status_reason))
+        self.assertEqual(4, row.members[0].held)
+        self.assertEqual([self.web.id], due())
+
+    def test_nor_is_what_it_cleared(self):
+        claimed = self.claim(self.web)
+        east = claimed.members[0]
+        db_api.update_stack(
+            self.new_context(), self.web.id, values={"parameters": {"flavor": "m1"}}
+        )
+        held_back = {"failures": 1, "retry_at": claimed.claimed_until, "problem": "no flavor"}
+        self.save(claimed, members={east.id: held_back})
+        member = self.read(self.web).members[0]
+        self.assertEqual(
+            (0, None, "no flavor"), (member.failures, member.retry_at, member.problem)
+        )
+
+    def test_deletion_in_mid_round_is_not_lost(self):
+        claimed = self.claim(self.web)
+        db_api.update_stack(self.new_context(), self.web.id, values={"deleting": True})
+        self.save(claimed, values={"status": "ERROR", "status_reason": "old"})
+        self.assertEqual(
+            ("DELETING", True), (self.read(self.web).status, self.read(self.web).deleting)
+        )
+        self.assertEqual([self.web.id], due())
+
+    def test_a_nudge_in_mid_round_is_not_lost(self):
+        nudges = {
+            "nudge": lambda: db_api.nudge_stacks(self.new_context(), [self.web.id]),
+            "verdict": lambda: db_api.set_verdict(
+                self.new_context(),
+                db_api.get_cloud(self.ctx, self.east.id, None),
+                *next(verdicts),
+                {},
+            ),
+            "cloud": lambda: db_api.update_cloud(
+                self.new_context(), self.east.id, {"draining": True}
+            ),
+        }
+        verdicts = iter([(str(number), "so it is") for number in range(10)])
+        # Whether the stack was due, was claimed before its time, or had no time set at all.
+        for due_in in (-1, 300, None):
+            for name, nudge in nudges.items():
+                self.save(self.claim(self.web), due_in=due_in)
+                claimed = self.claim(self.web)
+                nudge()
+                self.save(claimed, values={"status": "ACTIVE"}, due_in=300)
+                self.assertEqual([self.web.id], due(), (due_in, name))
+                self.assertEqual("ACTIVE", self.read(self.web).status)
+
+    def test_without_any_it_rests_as_long_as_asked(self):
+        for before in (-1, 300, None):
+            self.save(self.claim(self.web), due_in=before)
+            claim = db_api.claim_stack(self.ctx, self.web.id, "one", 60)
+            self.save(claim.stack, due_in=100)
+            self.assertEqual([], due())
+            rest = self.read(self.web).due_at - claim.moment
+            self.assertLess(abs(rest.total_seconds() - 100), 10)
+        self.save(self.claim(self.web), due_in=None)
+        self.assertIsNone(self.read(self.web).due_at)
+
+
+class TestForget(backends.DatabaseTestCase):
+    def setUp(self):
+        super().setUp()
+        self.east, self.west = self.cloud("east"), self.cloud("west")
+        self.web = self.stack("web", [self.east, self.west])
+
+    def names(self):
+        return [member.cloud.name for member in self.read(self.web).members]
+
+    def test_a_member_that_has_left(self):
+        self.update({self.east.id: {"leaving": True}})
+        claimed = self.claim(self.web)
+        self.assertTrue(db_api.forget_member(self.ctx, claimed, claimed.members[0].id))
+        self.assertEqual(["west"], self.names())
+        self.assertTrue(self.save(claimed))
+
+    def test_a_member_that_a_user_took_back_meanwhile(self):
+        self.update({self.east.id: {"leaving": True}})
+        claimed = self.claim(self.web)
+        self.update({self.east.id: {"leaving": False, "weight": "1"}})
+        self.assertRaises(
+            exception.ConcurrentUpdate,
+            db_api.forget_member,
+            self.ctx,
+            claimed,
+            claimed.members[0].id,
+        )
+        self.assertEqual(["east", "west"], self.names())
+        self.assertTrue(self.save(claimed))
+        self.assertEqual([self.web.id], due())
+
+    def test_a_stack_of_which_nothing_is_left(self):
+        self.stack("other", [self.east])
+        db_api.update_stack(self.ctx, self.web.id, values={"deleting": True})
+        claimed = self.claim(self.web)
+        for member in claimed.members:
+            self.assertTrue(db_api.forget_member(self.ctx, claimed, member.id))
+        self.assertTrue(db_api.finish_delete(self.ctx, claimed, "Deleted."))
+        self.assertRaises(exception.StackNotFound, self.read, self.web)
+        self.assertEqual(
+            {self.east.id: 1}, db_api.count_members(self.ctx, [self.east.id, self.west.id])
+        )
+        self.assertFalse(self.save(claimed))
+        self.assertFalse(db_api.finish_delete(self.ctx, claimed, "Deleted."))
+        # Its events outlive it.
+        last = self.events(stack_id=self.web.id)[-1]
+        self.assertEqual(("stack.delete.end", "web"), (last.type, last.stack_name))
+
+    def test_members_go_with_their_stack(self):
+        claimed = self.claim(self.web)
+        self.assertTrue(db_api.finish_delete(self.ctx, claimed, "Released."))
+        self.assertEqual({}, db_api.count_members(self.ctx, [self.east.id, self.west.id]))
+        db_api.delete_cloud(self.ctx, self.east.id)
+
+    def update(self, members):
+        return db_api.update_stack(self.new_context(), self.web.id, members=members)
+
+
+class TestMembersOfACloud(backends.DatabaseTestCase):
+    def test_by_the_heat_stacks_that_they_own(self):
+        east, west = self.cloud("east"), self.cloud("west")
+        for number in range(3):
+            claimed = self.claim(self.stack(f"web{number}", [east, west]))
+            self.save(
+                claimed,
+                members={
+                    member.id: {"heat_stack_id": f"{member.cloud.name}-{number}"}
+                    for member in claimed.members
+                },
+            )
+
+        def found(cloud, ids):
+            members = db_api.members_of_heat_stacks(self.ctx, cloud.id, ids)
+            return sorted(member.heat_stack_id for member in members)
+
+        self.assertEqual(["east-0", "east-2"], found(east, ["east-0", "east-2", "west-1"]))
+        self.assertEqual(["west-1"], found(west, ["east-0", "west-1"]))
+        self.assertEqual([], found(west, []))
+        many = [f"none-{number}" for number in range(1200)]
+        self.assertEqual(["east-1", "east-2"], found(east, ["east-1", *many, "east-2"]))
+
+    def test_whether_any_was_taken_over(self):
+        east, west = self.cloud("east"), self.cloud("west")
+        self.stack("made", [east, west], template="heat_template_version: 2021-04-16")
+        self.assertFalse(db_api.has_adopted_members(self.ctx, east.id))
+        self.stack("found", [east])
+        self.assertTrue(db_api.has_adopted_members(self.ctx, east.id))
+        self.assertFalse(db_api.has_adopted_members(self.ctx, west.id))

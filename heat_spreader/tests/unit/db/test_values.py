@@ -1,0 +1,206 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What goes in comes out, the same on every database: times, text, JSON, big and small numbers."""
+
+import datetime
+import os
+import time
+
+import fixtures
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from heat_spreader.db import api as db_api
+from heat_spreader.db import models
+from heat_spreader.tests.unit.db import backends
+
+load_tests = backends.on_each
+
+MARKS = "größe 世界 🔥 \"'\\%_; --"
+
+
+def utc() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+class TestClock(backends.DatabaseTestCase):
+    # How a session of each database is put into another time zone.
+    ZONES = {
+        "mysql": ("init_command=SET+time_zone='%2B09:00'", "SELECT NOW()"),
+        "postgresql": ("options=-ctimezone=Asia/Tokyo", "SELECT now()::timestamp"),
+        "sqlite": ("", "SELECT datetime('now', 'localtime')"),
+    }
+
+    def now(self):
+        with orm.Session(db_api.engine()) as session:
+            return db_api.now(session)
+
+    def assert_is_now(self, moment):
+        self.assertLess(abs((moment - utc()).total_seconds()), 5)
+
+    def test_it_is_naive_utc(self):
+        moment = self.now()
+        self.assertIs(datetime.datetime, type(moment))
+        self.assertIsNone(moment.tzinfo)
+        self.assert_is_now(moment)
+
+    def test_it_goes_on_within_a_transaction(self):
+        with orm.Session(db_api.engine()) as session:
+            first = db_api.now(session)
+            time.sleep(0.01)
+            passed = db_api.now(session) - first
+        self.assertGreaterEqual(passed, datetime.timedelta(milliseconds=9))
+
+    def test_whatever_the_time_zone_of_the_session_is(self):
+        self.useFixture(fixtures.EnvironmentVariable("TZ", "Asia/Tokyo"))
+        time.tzset()
+        self.addCleanup(time.tzset)
+        # Clean-ups run in reverse: the variable must be back before the zone is read again.
+        self.addCleanup(os.environ.pop, "TZ", None)
+        parameters, local_time = self.ZONES[self.backend]
+        self.database.config.set("database", connection_parameters=parameters)
+        db_api.configure(self.database.config.conf)
+        with db_api.engine().connect() as connection:
+            local = connection.exec_driver_sql(local_time).scalar_one()
+        if isinstance(local, str):
+            local = datetime.datetime.fromisoformat(local)
+        self.assertLess(abs((local - utc()).total_seconds() - 9 * 3600), 5)
+        self.assert_is_now(self.now())
+        stack = self.stack()
+        for row in (stack, self.read(stack)):
+            self.assert_is_now(row.created_at)
+            self.assert_is_now(row.due_at)
+        self.assertEqual([stack.id], db_api.due_stacks(self.ctx, 10))
+        claim = db_api.claim_stack(self.ctx, stack.id, "one", 60)
+        self.assert_is_now(claim.moment)
+        self.assertEqual([], db_api.due_stacks(self.ctx, 10))
+
+    def test_fractions_of_a_second_are_kept(self):
+        claimed = self.claim(self.stack("web", [self.cloud()]))
+        moment = datetime.datetime(2026, 1, 2, 3, 4, 59, 999999)
+        self.save(claimed, members={claimed.members[0].id: {"observed_at": moment}})
+        self.assertEqual(moment, self.read(claimed).members[0].observed_at)
+        fractions = {self.now().microsecond for _ in range(5)}
+        self.assertNotEqual({0}, fractions)
+
+
+class TestValues(backends.DatabaseTestCase):
+    def test_text_in_every_script(self):
+        long = "🔥" * 70_000
+        cloud = self.cloud(description=MARKS)
+        stack = self.stack(
+            "web",
+            [cloud],
+            description=MARKS,
+            template=long,
+            environment=MARKS,
+            files={MARKS: long},
+            parameters={MARKS: MARKS},
+            tags=[MARKS],
+        )
+        row = self.read(stack)
+        self.assertEqual((MARKS, long, MARKS), (row.description, row.template, row.environment))
+        self.assertEqual({MARKS: long}, row.files)
+        self.assertEqual(({MARKS: MARKS}, [MARKS]), (row.parameters, row.tags))
+        self.assertEqual(MARKS, row.members[0].cloud.description)
+        db_api.set_verdict(self.ctx, cloud, "healthy", MARKS, {MARKS: MARKS})
+        event = self.events(type="cloud.verdict")[0]
+        self.assertIn(MARKS, event.message)
+        self.assertEqual({MARKS: MARKS}, event.evidence)
+
+    def test_reasons_of_any_length(self):
+        """A stack in a thousand clouds has much to say."""
+        long = "ß" * 70_000
+        cloud = self.cloud()
+        self.assertTrue(db_api.set_verdict(self.ctx, cloud, "healthy", long, {}))
+        claimed = self.claim(self.stack("web", [cloud]))
+        reasons = {"status_reason": long, "problem": long, "heat_status_reason": long}
+        self.save(
+            claimed,
+            values={"status_reason": long, "ledger": {long: 1}},
+            members={claimed.members[0].id: reasons},
+            events=[{"type": "x", "message": long, "before": long, "after": [long]}],
+        )
+        row = self.read(claimed)
+        self.assertEqual((long, {long: 1}), (row.status_reason, row.ledger))
+        member = row.members[0]
+        self.assertEqual(reasons, {column: getattr(member, column) for column in reasons})
+        self.assertEqual(long, member.cloud.verdict_reason)
+        event = self.events(type="x")[0]
+        self.assertEqual((long, long, [long]), (event.message, event.before, event.after))
+
+    def test_json_keeps_its_types(self):
+        document = {
+            "text": "",
+            "whole": 10**15,
+            "part": 0.1,
+            "yes": True,
+            "nothing": None,
+            "list": [1, "1", [], {}],
+        }
+        stack = self.stack(parameters=document, tags=[], files={})
+        row = self.read(stack)
+        self.assertEqual(document, row.parameters)
+        self.assertIs(True, row.parameters["yes"])
+        self.assertEqual(([], {}), (row.tags, row.files))
+        self.save(
+            self.claim(stack),
+            events=[
+                {"type": "a", "message": "m", "before": 0, "after": False, "evidence": [None]},
+                {"type": "b", "message": "m"},
+            ],
+        )
+        full, empty = self.events(stack_id=stack.id)[1:]
+        self.assertEqual((0, False, [None]), (full.before, full.after, full.evidence))
+        self.assertIs(False, full.after)
+        self.assertEqual((None, None, None), (empty.before, empty.after, empty.evidence))
+
+    def test_numbers_up_to_what_the_api_takes(self):
+        cloud = self.cloud()
+        stack = self.stack(
+            count=1_000_000,
+            surge=1_000_000,
+            timeout_mins=100_000,
+            failover_toleration=31_536_000,
+            failback_stable=31_536_000,
+        )
+        row = db_api.update_stack(
+            self.ctx, stack.id, members={cloud.id: {"weight": "0.123456789", "maximum": 10**6}}
+        )
+        self.assertEqual((10**6, 10**6, 100_000), (row.count, row.surge, row.timeout_mins))
+        self.assertEqual(31_536_000, row.failback_stable)
+        self.assertEqual(("0.123456789", 10**6), (row.members[0].weight, row.members[0].maximum))
+
+    def test_names_of_full_length(self):
+        name = "n" * 255
+        cloud = self.cloud(name)
+        stack = self.stack(name, [cloud], count_parameter="p" * 255)
+        self.assertEqual(stack.id, db_api.get_stack(self.ctx, name, "green").id)
+        self.assertEqual(cloud.id, db_api.get_cloud(self.ctx, name, "green").id)
+
+    def test_rows_are_detached(self):
+        stack = self.stack("web", [self.cloud()])
+        claim = db_api.claim_stack(self.ctx, stack.id, "one", 60)
+        for row in (stack, claim.stack, self.read(stack)):
+            self.assertTrue(sa.inspect(row).detached)
+            self.assertTrue(sa.inspect(row.members[0]).detached)
+            # All that was asked for is there, without a session.
+            self.assertEqual("cloud1", row.members[0].cloud.name)
+            for table, record in (
+                (models.Stack, row),
+                (models.Member, row.members[0]),
+                (models.Cloud, row.members[0].cloud),
+            ):
+                self.assertEqual(
+                    set(), sa.inspect(record).unloaded & set(sa.inspect(table).columns.keys())
+                )
