@@ -1,0 +1,326 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Connections to clouds: one authenticated session for each entry of clouds.yaml and region.
+
+Reads clouds.yaml, again whenever it changes. Makes sure that no request can last for ever, follow a
+redirect, or hold an answer without end. Knows nothing of Heat beyond its service type.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import copy
+import os
+import threading
+import time
+import typing
+
+from keystoneauth1 import adapter
+from keystoneauth1 import exceptions as ksa_exceptions
+from keystoneauth1 import session as ksa_session
+from openstack import exceptions as sdk_exceptions
+from openstack.config import cloud_region
+from openstack.config import loader
+from oslo_log import log
+import requests
+import requests.adapters
+import urllib3.exceptions
+import yaml
+
+from heat_spreader.engine import heat
+from heat_spreader.engine.core import values
+
+LOG = log.getLogger(__name__)
+
+# The largest answer we hold in memory: a page of 500 Heat stacks takes about 300 kB.
+LARGEST_ANSWER = 32 * 1024 * 1024
+
+
+class Clouds:
+    """All clouds that clouds.yaml names; safe to share between threads.
+
+    :param paths: where clouds.yaml may be, the first that exists is read; empty: the places where
+        every OpenStack client looks
+    :param timeout: seconds without a sign of life until a request is given up; the entry's own
+        ``api_timeout`` wins
+    :param pool_size: connections kept open to a cloud; fewer than the threads that use it at once
+        means reconnecting all the time
+    :param transport: makes the transport adapter of a session; tests pass one without sockets
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str] = (),
+        *,
+        timeout: float = 10.0,
+        pool_size: int = 16,
+        transport: Callable[[], requests.adapters.BaseAdapter] | None = None,
+    ) -> None:
+        self._paths = [os.path.expanduser(path) for path in paths or loader.CONFIG_FILES]
+        self._timeout = timeout
+        self._transport = transport or (lambda: _Transport(pool_maxsize=pool_size))
+        self._lock = threading.Lock()  # guards what follows; never held during a request
+        self._file: _File | None = None
+        self._complained_about: object = None
+        self._connections: dict[tuple[str, str | None], tuple[object, adapter.Adapter]] = {}
+
+    def names(self) -> list[str]:
+        """The entries of clouds.yaml, in its order."""
+        with self._lock:
+            return list(self._read().entries)
+
+    def connect(self, config_cloud: str, region: str | None = None) -> adapter.Adapter:
+        """The connection for one entry, authenticated: an adapter for its Heat.
+
+        :param region: instead of the entry's own region
+        :raises heat.HeatError: REFUSING for what is wrong in clouds.yaml, UNREACHABLE when Keystone
+            does not answer
+        """
+        with self._lock:
+            file = self._read()
+            if config_cloud not in file.entries:
+                raise heat.HeatError(
+                    values.Outcome.REFUSING,
+                    f"clouds.yaml at {file.path} has no entry '{config_cloud}'; "
+                    f"it has: {', '.join(file.entries) or 'none'}",
+                )
+            entry, connection = self._connections.get((config_cloud, region), (None, None))
+            if connection is None or entry != file.entries[config_cloud]:
+                connection = self._build(file, config_cloud, region)
+                self._connections[config_cloud, region] = (
+                    file.entries[config_cloud],
+                    connection,
+                )
+        heat.authenticate(connection)
+        return connection
+
+    def forget(self, config_cloud: str | None = None) -> None:
+        """Connect anew next time, from a clouds.yaml read anew; None: all clouds."""
+        with self._lock:
+            self._file = None
+            for key in list(self._connections):
+                if config_cloud in (None, key[0]):
+                    del self._connections[key]
+
+    def _read(self) -> "_File":
+        """clouds.yaml as it is now. While it is broken, as it was before."""
+        try:
+            path, signature = _look(self._paths)
+            if self._file is None or self._file.signature != signature:
+                self._file = _File(path, signature)
+        except _Unusable as exc:
+            if self._file is None:
+                raise heat.HeatError(values.Outcome.REFUSING, str(exc)) from exc
+            if self._complained_about != str(exc):
+                LOG.error("%s; what it said before stays in force", exc)
+                self._complained_about = str(exc)
+        else:
+            self._complained_about = None
+        return self._file
+
+    def _build(self, file: "_File", config_cloud: str, region: str | None) -> adapter.Adapter:
+        try:
+            config = file.region(config_cloud, region)
+            verify, cert = config.get_requests_verify_args()
+            session = _Session(
+                auth=config.get_auth(),
+                verify=verify,
+                cert=cert,
+                timeout=config.config.get("api_timeout") or self._timeout,
+                redirect=False,
+                app_name="heat-spreader",
+            )
+            # Neither a proxy nor a netrc of whoever started us; looking for them costs a fifth of
+            # each request too.
+            session.session.trust_env = False
+            for scheme in ("http://", "https://"):
+                session.session.mount(scheme, self._transport())
+            # A plain adapter, without a version to discover: the catalog is asked anew with each
+            # token, so an endpoint may move.
+            return adapter.Adapter(
+                session,
+                service_type=config.get_service_type("orchestration"),
+                service_name=config.get_service_name("orchestration"),
+                interface=config.get_interface("orchestration"),
+                region_name=region or config.get_region_name("orchestration"),
+                endpoint_override=config.get_endpoint("orchestration"),
+            )
+        except Exception as exc:
+            # The SDK raises many kinds of exceptions for what can be wrong with an entry.
+            raise heat.HeatError(
+                values.Outcome.REFUSING,
+                f"Entry '{config_cloud}' of clouds.yaml at {file.path} cannot be used: "
+                f"{heat.one_line(exc)}",
+            ) from exc
+
+
+# -- clouds.yaml -----------------------------------------------------------------------------------
+
+
+class _Unusable(Exception):
+    """There is no clouds.yaml, or none that can be read."""
+
+
+def _look(paths: Sequence[str]) -> tuple[str, object]:
+    """The path of clouds.yaml, and something that changes whenever it or its secrets change."""
+    for path in paths:
+        if os.path.exists(path):
+            return path, [_signature(path), _signature(_secure(path))]
+    raise _Unusable(f"There is no clouds.yaml; looked for {', '.join(paths)}")
+
+
+def _signature(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _secure(path: str) -> str:
+    """secure.yaml beside clouds.yaml, where operators keep the passwords."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, name.replace("clouds", "secure", 1))
+
+
+class _File:
+    """One state of clouds.yaml, with the secrets from beside it merged in."""
+
+    def __init__(self, path: str, signature: object) -> None:
+        self.path = path
+        self.signature = signature
+        try:
+            # The SDK logs and skips a file that it cannot read; an operator wants to be told.
+            with open(path, encoding="utf-8") as file:
+                content = yaml.safe_load(file)
+            if not isinstance(content, dict) or not isinstance(content.get("clouds"), dict):
+                raise ValueError("it has no mapping 'clouds'")
+            # Not from the environment: an engine must not act as whoever happened to start it.
+            secure = _secure(path)
+            self._config = loader.OpenStackConfig(
+                config_files=[path],
+                secure_files=[secure] if secure != path else [],
+                load_envvars=False,
+                app_name="heat-spreader",
+            )
+        except Exception as exc:
+            why = heat.one_line(exc)
+            raise _Unusable(f"clouds.yaml at {path} cannot be read: {why}") from exc
+        self.entries: dict[str, object] = {
+            name: copy.deepcopy(self._config.cloud_config["clouds"][name])
+            for name in content["clouds"]
+            if isinstance(name, str)
+        }
+
+    def region(self, config_cloud: str, region: str | None) -> cloud_region.CloudRegion:
+        entry = self.entries[config_cloud]
+        if not isinstance(entry, dict) or not isinstance(entry.get("auth", {}), dict):
+            raise ValueError("neither the entry nor its 'auth' may be anything but a mapping")
+        if "://" in str(entry.get("profile") or entry.get("cloud")):
+            raise ValueError("a profile from the network is not read: it could keep us waiting")
+        try:
+            return self._config.get_one(config_cloud, region_name=region)
+        except sdk_exceptions.ConfigException:
+            # The entry lists its regions and ours is not among them. The catalog has the last word.
+            if region is None:
+                raise
+            return self._config.get_one(config_cloud)
+
+
+# -- What keeps a cloud from holding us up ---------------------------------------------------------
+
+
+class _Session(ksa_session.Session):
+    """A session in which threads that wait for a token together fail together.
+
+    keystoneauth lets one thread at a time ask Keystone. With a Keystone that hangs, the tenth
+    thread would wait for ten timeouts.
+    """
+
+    def __init__(self, **kwargs: typing.Any) -> None:
+        super().__init__(**kwargs)
+        self._token_lock = threading.RLock()
+        self._asking = False
+        self._failure: tuple[float, Exception] | None = None
+
+    def get_auth_headers(self, *args: typing.Any, **kwargs: typing.Any) -> typing.Any:
+        return self._together(super().get_auth_headers, *args, **kwargs)
+
+    def get_endpoint(self, *args: typing.Any, **kwargs: typing.Any) -> typing.Any:
+        return self._together(super().get_endpoint, *args, **kwargs)
+
+    def _together(
+        self, ask: Callable[..., typing.Any], *args: typing.Any, **kwargs: typing.Any
+    ) -> typing.Any:
+        came = time.monotonic()
+        with self._token_lock:
+            if self._asking:
+                # Asked from within: Keystone's version document answers 401, and keystoneauth would
+                # wait for ever for the token that it is getting.
+                raise ksa_exceptions.AuthorizationFailure("Keystone wants a token to give a token")
+            if self._failure and self._failure[0] >= came:
+                raise self._failure[1]
+            self._asking = True
+            try:
+                answer = ask(*args, **kwargs)
+            except Exception as exc:
+                self._failure = time.monotonic(), exc
+                raise
+            finally:
+                self._asking = False
+            self._failure = None
+            return answer
+
+
+class _Transport(ksa_session.TCPKeepAliveAdapter):
+    """Reads the body of an answer within the timeout and a limit of size.
+
+    The timeout of the libraries is for one read of the socket, so a server that sends a byte now
+    and then could hold a thread for ever, and one that sends without end all memory.
+    """
+
+    def send(  # type: ignore[override]
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: typing.Any = None,
+        **kwargs: typing.Any,
+    ) -> requests.Response:
+        response = super().send(request, stream=True, timeout=timeout, **kwargs)
+        try:
+            response._content = self._body(response, timeout)
+        except BaseException:
+            response.close()  # the rest of the body must not be taken for the next answer
+            raise
+        response._content_consumed = True
+        return response
+
+    def _body(self, response: requests.Response, timeout: float | None) -> bytes:
+        deadline = time.monotonic() + (timeout or float("inf"))
+        body = bytearray()
+        try:
+            while chunk := response.raw.read1(65536, decode_content=True):
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise requests.exceptions.RequestException(
+                        f"the answer is larger than {LARGEST_ANSWER} bytes",
+                        request=response.request,
+                    )
+                if time.monotonic() > deadline:
+                    raise requests.exceptions.ReadTimeout(request=response.request)
+        except urllib3.exceptions.ReadTimeoutError as exc:
+            raise requests.exceptions.ReadTimeout(exc, request=response.request) from exc
+        except urllib3.exceptions.DecodeError as exc:
+            raise requests.exceptions.ContentDecodingError(exc, request=response.request) from exc
+        except urllib3.exceptions.HTTPError as exc:
+            raise requests.exceptions.ConnectionError(exc, request=response.request) from exc
+        return bytes(body)
