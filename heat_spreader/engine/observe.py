@@ -1,0 +1,285 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""The eyes of one engine: a lane for each cloud that lists its Heat stacks again and again.
+
+One listing is at once the health probe, the drift detector and the progress report. This module
+writes observations and verdicts and wakes stacks; it never touches a Heat stack or a member.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import datetime
+import random
+import threading
+import time
+
+from oslo_log import log
+
+from heat_spreader import context
+from heat_spreader.db import api as db_api
+from heat_spreader.db import models
+from heat_spreader.engine import clouds
+from heat_spreader.engine import heat
+from heat_spreader.engine.core import health
+from heat_spreader.engine.core import values
+
+LOG = log.getLogger(__name__)
+
+# Every Heat stack that we create carries this tag, so that one listing shows ours and no other.
+TAG = "heat-spreader"
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """One complete listing of a cloud.
+
+    :ivar at: the database's time when the listing was asked for: what changed later is not in it
+    """
+
+    at: datetime.datetime
+    heat_stacks: Mapping[str, heat.HeatStack]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Seconds and counts from the configuration; see the options of the same names."""
+
+    observer: str
+    probe_interval: float
+    probe_timeout: float
+    progress_interval: float
+    misses: int
+    goods: int
+
+    @property
+    def fresh_for(self) -> float:
+        """Age at which a reading no longer speaks for its observer."""
+        return 3 * (self.probe_interval + self.probe_timeout)
+
+
+class Observer:
+    """Looks at every registered cloud, each in a thread of its own, so that none delays another."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connections: clouds.Clouds,
+        nudge: Callable[[context.RequestContext, str], None],
+    ) -> None:
+        """
+        :param connections: its own, with the probe's timeout, so that work never delays a probe
+        :param nudge: called with the id of each stack of which something was seen to move
+        """
+        self._settings = settings
+        self._connections = connections
+        self._nudge = nudge
+        self._lanes: dict[str, _Lane] = {}
+        self._halt = threading.Event()
+
+    def snapshot(self, cloud_id: str) -> Snapshot | None:
+        """The latest good listing; None while this engine has none that it may rely on."""
+        lane = self._lanes.get(cloud_id)
+        return lane.snapshot if lane else None
+
+    def hurry(self, cloud_id: str, *, doubt: bool = False) -> None:
+        """Look at this cloud again soon: something was begun there.
+
+        :param doubt: work just failed there; rely on nothing seen before until it answers again
+        """
+        lane = self._lanes.get(cloud_id)
+        if lane:
+            if doubt:
+                lane.snapshot = None
+            lane.busy = True
+            lane.wake.set()
+
+    def refresh(self) -> None:
+        """Start lanes for clouds that were registered, end those of clouds that are gone."""
+        ctx = context.engine_context()
+        registered = {cloud.id: cloud for cloud in db_api.list_clouds(ctx, None)}
+        for cloud_id, cloud in registered.items():
+            lane = self._lanes.get(cloud_id)
+            if lane is None or not lane.thread.is_alive():
+                self._lanes[cloud_id] = _Lane(self, cloud_id)
+            elif lane.updated_at not in (None, cloud.updated_at):
+                lane.wake.set()
+        for cloud_id in set(self._lanes) - set(registered):
+            self._lanes.pop(cloud_id).stop()
+
+    def stop(self) -> None:
+        """End all lanes; returns when none runs any more or a probe's time has passed."""
+        self._halt.set()
+        for lane in self._lanes.values():
+            lane.wake.set()
+        for lane in self._lanes.values():
+            lane.thread.join(self._settings.probe_timeout)
+
+    def observe(self, cloud: models.Cloud, lane: "_Lane") -> None:
+        """Take one listing of a cloud, store what it says of the cloud, wake the stacks it moved."""
+        ctx = context.engine_context()
+        started = time.monotonic()
+        found: list[heat.HeatStack] | None = None
+        outcome, detail = values.Outcome.OK, "it answers"
+        try:
+            connection = self._connections.connect(cloud.config_cloud, cloud.region)
+            # Heat stacks that were taken over carry no tag of ours.
+            tag = None if db_api.has_adopted_members(ctx, cloud.id) else TAG
+            found = heat.list_stacks(connection, tag)
+        except heat.HeatError as error:
+            outcome, detail = error.outcome, error.detail
+        latency = time.monotonic() - started
+        now = db_api.record_observation(
+            ctx,
+            cloud.id,
+            self._settings.observer,
+            outcome=outcome,
+            detail=detail,
+            latency_ms=round(latency * 1000),
+            miss=outcome is values.Outcome.UNREACHABLE,
+            good=outcome is values.Outcome.OK,
+            fresh_for=self._settings.fresh_for,
+        )
+        if now is None:
+            return
+        if found is None:
+            lane.snapshot = None
+        else:
+            self._compare(ctx, cloud, lane, found, now - datetime.timedelta(seconds=latency))
+        self._judge(ctx, cloud)
+
+    def _compare(
+        self,
+        ctx: context.RequestContext,
+        cloud: models.Cloud,
+        lane: "_Lane",
+        found: list[heat.HeatStack],
+        at: datetime.datetime,
+    ) -> None:
+        """Keep the listing; nudge the stacks whose members it shows otherwise than they are stored.
+
+        Only what differs from the listing before is looked up, so a quiet cloud costs no query.
+        """
+        listed = {row.id: row for row in found}
+        before = lane.listed
+        moved = [
+            heat_id
+            for heat_id in before.keys() | listed.keys()
+            if (row := listed.get(heat_id)) is None or row != before.get(heat_id)
+        ]
+        lane.listed = listed
+        lane.snapshot = Snapshot(at, listed)
+        lane.busy = any(row.in_progress for row in found)
+        if not moved:
+            return
+        stacks = set()
+        for member in db_api.members_of_heat_stacks(ctx, cloud.id, moved):
+            row = listed.get(member.heat_stack_id)
+            if row is None or (row.status, row.updated_time) != (
+                member.heat_status,
+                member.heat_updated_time,
+            ):
+                stacks.add(member.stack_id)
+        if stacks:
+            db_api.nudge_stacks(ctx, stacks)
+            for stack_id in stacks:
+                self._nudge(ctx, stack_id)
+
+    def _judge(self, ctx: context.RequestContext, cloud: models.Cloud) -> None:
+        cloud = db_api.get_cloud(ctx, cloud.id, None)
+        now, observations = db_api.list_observations(ctx, [cloud.id])
+        readings = [
+            values.Reading(
+                observer=row.observer,
+                outcome=values.Outcome(row.outcome),
+                detail=row.detail,
+                misses=row.misses,
+                goods=row.goods,
+                since=row.since,
+                observed_at=row.observed_at,
+            )
+            for row in observations[cloud.id]
+        ]
+        judgement = health.judge(
+            values.Verdict(cloud.verdict),
+            readings,
+            now,
+            misses=self._settings.misses,
+            goods=self._settings.goods,
+            fresh_for=self._settings.fresh_for,
+        )
+        if (judgement.verdict, judgement.reason) == (cloud.verdict, cloud.verdict_reason):
+            return
+        evidence = {
+            r.observer: {
+                "outcome": r.outcome,
+                "detail": r.detail,
+                "misses": r.misses,
+                "goods": r.goods,
+                "observed_at": r.observed_at.isoformat(),
+            }
+            for r in readings
+        }
+        stored = db_api.set_verdict(ctx, cloud, judgement.verdict, judgement.reason, evidence)
+        if stored and judgement.verdict != cloud.verdict:
+            LOG.warning(
+                "Cloud %(cloud)s: %(before)s → %(after)s: %(reason)s",
+                {
+                    "cloud": cloud.name,
+                    "before": cloud.verdict,
+                    "after": judgement.verdict,
+                    "reason": judgement.reason,
+                },
+            )
+
+    def _look_again(self, cloud_id: str, lane: "_Lane") -> None:
+        while not (self._halt.is_set() or lane.ended):
+            lane.looked_at = time.monotonic()
+            try:
+                cloud = db_api.get_cloud(context.engine_context(), cloud_id, None)
+                lane.updated_at = cloud.updated_at
+                self.observe(cloud, lane)
+            except Exception:
+                # A lane must outlive a database that is away for a minute.
+                LOG.exception("Cloud %s could not be observed", cloud_id)
+            interval = self._settings.probe_interval
+            if lane.busy:
+                interval = min(interval, self._settings.progress_interval)
+            # Engines that were started together must not probe together.
+            lane.wake.wait(interval * random.uniform(0.9, 1.1))  # noqa: S311
+            lane.wake.clear()
+            # However many rounds hurry it, a lane asks no faster than this.
+            self._halt.wait(lane.looked_at + self._settings.progress_interval - time.monotonic())
+
+
+class _Lane:
+    """One cloud's thread, and what it saw last."""
+
+    def __init__(self, observer: Observer, cloud_id: str) -> None:
+        self.snapshot: Snapshot | None = None
+        self.listed: Mapping[str, heat.HeatStack] = {}
+        self.updated_at: datetime.datetime | None = None
+        self.looked_at = 0.0
+        self.busy = False
+        self.ended = False
+        self.wake = threading.Event()
+        self.thread = threading.Thread(
+            target=observer._look_again,
+            args=(cloud_id, self),
+            name=f"observe-{cloud_id}",
+            daemon=True,
+        )
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.ended = True
+        self.wake.set()

@@ -1,0 +1,678 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""One round for one stack: claim, observe, decide, apply, save.
+
+This is the shell around the pure core: the only place that turns rows into the core's values, and
+the only one that changes Heat stacks. A round that is cut off anywhere is repaired by the next one,
+which observes and plans again; nothing is journalled.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from concurrent import futures
+import dataclasses
+import datetime
+import random
+import time
+from typing import Any
+
+from oslo_log import log
+
+from heat_spreader import context
+from heat_spreader import exception
+from heat_spreader.db import api as db_api
+from heat_spreader.db import models
+from heat_spreader.engine import clouds
+from heat_spreader.engine import heat
+from heat_spreader.engine import observe
+from heat_spreader.engine.core import allocation
+from heat_spreader.engine.core import plan
+from heat_spreader.engine.core import values
+
+LOG = log.getLogger(__name__)
+
+Columns = dict[str, Any]
+
+# In the place of a Heat stack's time of update, where they equal nothing that a listing shows, so
+# that the Heat stack is read again: what became of a write of ours is not known, so that its count
+# blames nobody; and: it could not be read.
+_UNSURE, _UNREAD = "unsure", "unread"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Seconds and counts from the configuration; see the options of the same names."""
+
+    owner: str
+    claim_lease: float
+    retry_interval: float
+    resync_interval: float
+    timeout: float
+    concurrency: int
+
+
+class ClaimLost(Exception):
+    """Another engine works on the stack by now; this round must not write any more."""
+
+
+class Reconciler:
+    """The engine's one loop, and the endpoint of the nudge that starts it."""
+
+    def __init__(
+        self, settings: Settings, connections: clouds.Clouds, observer: observe.Observer
+    ) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._observer = observer
+        self._lanes: dict[str, futures.ThreadPoolExecutor] = {}
+
+    def reconcile(self, ctx: context.RequestContext, stack_id: str) -> None:
+        """Run a round of this stack, unless another engine is at it."""
+        claim = db_api.claim_stack(ctx, stack_id, self._settings.owner, self._settings.claim_lease)
+        if claim is None:
+            return
+        try:
+            Round(self, ctx, claim).run()
+        except ClaimLost:
+            LOG.warning(
+                "Stack %s: the claim was lost in mid-round; the new holder goes on", stack_id
+            )
+        except Exception:
+            LOG.exception("Stack %s: the round failed", stack_id)
+            db_api.save_round(
+                ctx,
+                claim.stack,
+                values={
+                    "status": plan.StackStatus.ERROR,
+                    "status_reason": "The engine met an unexpected error; the operator finds it in "
+                    f"its log by the stack's id. It is tried again in {self._settings.retry_interval}"
+                    " s.",
+                },
+                # What was done before it is not in the rows, so each of them has to be read anew.
+                members={m.id: {"heat_updated_time": _UNSURE} for m in claim.stack.members},
+                events=(),
+                due_in=self._settings.retry_interval,
+            )
+
+    def stop(self) -> None:
+        """Let what is on the wire finish; begin nothing more."""
+        for lane in self._lanes.values():
+            lane.shutdown(cancel_futures=True)
+
+    def lane(self, cloud_id: str) -> futures.ThreadPoolExecutor:
+        """The bounded workers of one cloud: one that hangs holds up nobody else's."""
+        if cloud_id not in self._lanes:
+            # Two rounds may both get here; the one that comes second uses the first one's lane.
+            self._lanes.setdefault(
+                cloud_id,
+                futures.ThreadPoolExecutor(
+                    self._settings.concurrency, thread_name_prefix=f"work-{cloud_id}"
+                ),
+            )
+        return self._lanes[cloud_id]
+
+
+class Round:
+    """One pass over one claimed stack. Lives for that pass only."""
+
+    def __init__(
+        self, reconciler: Reconciler, ctx: context.RequestContext, claim: db_api.Claim
+    ) -> None:
+        self._settings = reconciler._settings
+        self._connections = reconciler._connections
+        self._observer = reconciler._observer
+        self._lane = reconciler.lane
+        self._ctx = ctx
+        self._stack = claim.stack
+        self._interrupted = claim.interrupted
+        self._moment = claim.moment
+        self._began = time.monotonic()
+        self._renewed = self._began
+        self._events: list[Columns] = []
+        self._forgotten: set[str] = set()
+        # What this round has stored of members already.
+        self._stored: Mapping[str, Columns] = {}
+        # Members that could not be read in this round, with the reason.
+        self._unreadable: dict[str, str] = {}
+        # One view of each cloud for the whole round.
+        self._snapshots = {
+            member.cloud_id: self._observer.snapshot(member.cloud_id)
+            for member in claim.stack.members
+        }
+
+    def run(self) -> None:
+        stack = self._stack
+        seen = self._in_parallel({m.id: m for m in stack.members if self._in_sight(m)}, self._read)
+        members = [self._value(m, seen) for m in stack.members]
+        decided = plan.plan(_wanted(stack), members, self._moment)
+        written = {member_id: dict(columns) for member_id, columns in seen.items()}
+        self._record_failover(decided)
+
+        by_id = {m.id: m for m in stack.members}
+        steps = {step.member: step for step in decided.steps}
+        if any(step.action is not plan.Action.FORGET for step in decided.steps):
+            self._renew(seen, decided)
+            done = self._in_parallel(
+                {
+                    step.member: by_id[step.member]
+                    for step in decided.steps
+                    if step.action is not plan.Action.FORGET
+                },
+                lambda member: self._apply(member, steps[member.id]),
+            )
+            for member_id, columns in done.items():
+                written.setdefault(member_id, {}).update(columns)
+            decided = self._told_afterwards(decided, written)
+        for step in decided.steps:
+            if step.action is plan.Action.FORGET:
+                self._forget(by_id[step.member])
+
+        self._save(decided, members, written)
+
+    # --- observe ----------------------------------------------------------------------------------
+
+    def _in_sight(self, member: models.Member) -> bool:
+        """This engine itself has a good listing of the cloud, so it may read and write there."""
+        return self._snapshots[member.cloud_id] is not None and member.id not in self._unreadable
+
+    def _value(self, member: models.Member, seen: Mapping[str, Columns]) -> values.Member:
+        value = _value(member, seen.get(member.id, {}), self._in_sight(member))
+        if member.id in self._unreadable and value.verdict is values.Verdict.HEALTHY:
+            # For this stack and this round: the others go on without it.
+            return dataclasses.replace(
+                value,
+                verdict=values.Verdict.SUSPECT,
+                verdict_reason=self._unreadable[member.id],
+            )
+        return value
+
+    def _read(self, member: models.Member) -> Columns:
+        """What is new about a member's Heat stack; asks Heat only if the listing says it moved."""
+        snapshot = self._snapshots[member.cloud_id]
+        assert snapshot is not None  # noqa: S101 - _in_sight was asked before
+        unseen_write = member.written_at is not None and member.written_at >= snapshot.at
+        row = snapshot.heat_stacks.get(member.heat_stack_id or "")
+        if member.heat_stack_id is None:
+            if self._stack.template is not None and member.written_at is None:
+                return {}  # nothing was ever asked for there
+        elif not self._interrupted:
+            if row is not None and (row.status, row.updated_time) == (
+                member.heat_status,
+                member.heat_updated_time,
+            ):
+                return {}
+            if unseen_write and (member.heat_status or "").endswith("_IN_PROGRESS"):
+                return {}  # we began it after that listing; the next one will tell
+        try:
+            return self._reading(member, self._find(member))
+        except heat.HeatError as error:
+            if error.outcome is values.Outcome.REJECTED:
+                columns = self._failed(member, error, "read")
+            else:
+                # How it stands is not known now, so it is left alone in this round.
+                self._unreadable[member.id] = error.detail
+                columns = self._soon(member, error) or self._back_off(member, member.problem)
+            if member.heat_updated_time != _UNSURE:
+                columns["heat_updated_time"] = _UNREAD
+            return columns
+
+    def _find(self, member: models.Member) -> heat.HeatStack | None:
+        """The member's Heat stack as it is now, by id, by our tag, or by name."""
+        connection = self._connection(member)
+        if member.heat_stack_id is not None:
+            return heat.get_stack(connection, self._stack.name, member.heat_stack_id)
+        if self._stack.template is None:
+            return heat.get_stack(connection, self._stack.name)
+        return heat.find_stack(connection, member_tag(member))
+
+    def _reading(self, member: models.Member, found: heat.HeatStack | None) -> Columns:
+        now = self._now()
+        if found is None:
+            if member.heat_stack_id is not None and not (member.leaving or self._stack.deleting):
+                self._event(
+                    member,
+                    "member.missing",
+                    f"The Heat stack in cloud '{member.cloud.name}' is gone.",
+                    before=member.observed_count,
+                )
+            return {
+                "heat_stack_id": None,
+                "heat_status": None,
+                "heat_status_reason": "",
+                "heat_updated_time": None,
+                "observed_count": None,
+                "observed_at": now,
+                "held": 0,
+                "confirmed": 0,
+            }
+        columns: Columns = {
+            "heat_stack_id": found.id,
+            "heat_status": found.status,
+            "heat_status_reason": found.status_reason,
+            "heat_updated_time": found.updated_time,
+            "observed_at": now,
+        }
+        unsure = self._interrupted or member.heat_updated_time == _UNSURE
+        if found.deleting:
+            columns["confirmed"] = 0
+        else:
+            count = found.count(self._stack.count_parameter)
+            if found.in_progress:
+                # Without convergence Heat shows the old parameters until the update is complete.
+                if unsure:
+                    columns["heat_updated_time"] = _UNSURE
+                return columns | {"confirmed": min(member.confirmed, count)}
+            columns |= {"observed_count": count, "held": count}
+            if found.complete:
+                columns["confirmed"] = count
+                if member.heat_updated_time != _UNSURE or (found.status, count) != (
+                    member.heat_status,
+                    member.observed_count,
+                ):
+                    columns |= {"failures": 0, "retry_at": None, "problem": ""}
+                # Else a write of ours was refused, and nothing has moved since: it has to wait.
+            else:
+                columns["confirmed"] = min(member.confirmed, count)
+        if found.failed and found.status != member.heat_status:
+            columns |= self._back_off(
+                member, f"Heat says {found.status}: {found.status_reason}".rstrip(".") + "."
+            )
+            self._event(
+                member,
+                "member.failed",
+                f"Heat failed in cloud '{member.cloud.name}': {found.status_reason}",
+                after=found.status,
+            )
+        if (
+            found.complete
+            and member.observed_count is not None
+            and count != member.held
+            and not unsure
+        ):
+            self._event(
+                member,
+                "member.drift",
+                f"Somebody else changed {self._stack.count_parameter} in cloud "
+                f"'{member.cloud.name}' from {member.held} to {count}.",
+                before=member.held,
+                after=count,
+            )
+        return columns
+
+    # --- apply ------------------------------------------------------------------------------------
+
+    def _renew(self, seen: Mapping[str, Columns], decided: plan.Plan) -> None:
+        """Make sure of the claim before the first write, and store what a crash must not lose.
+
+        A create leaves its time in the row before it is sent: whoever comes next looks for the tag
+        first, and so never creates twice.
+        """
+        intents = {
+            step.member: {"written_at": self._now()}
+            for step in decided.steps
+            if step.action is plan.Action.CREATE
+        }
+        rows = {
+            member_id: {**seen.get(member_id, {}), **intents.get(member_id, {})}
+            for member_id in seen.keys() | intents.keys()
+        }
+        if not db_api.renew_claim(
+            self._ctx, self._stack, self._settings.claim_lease
+        ) or not db_api.save_members(self._ctx, self._stack, rows, self._events):
+            raise ClaimLost
+        self._stored = rows
+        self._events = []
+        self._renewed = time.monotonic()
+
+    def _apply(self, member: models.Member, step: plan.Step) -> Columns:
+        """Carry out one step in one cloud; a refusal is data, not an exception."""
+        try:
+            connection = self._connection(member)  # may take its time, for a new token
+            # A process that was stopped for a while must not write after its lease.
+            spent = time.monotonic() - self._renewed
+            if spent + self._settings.timeout > self._settings.claim_lease:
+                raise ClaimLost
+            columns = self._write(connection, member, step)
+        except heat.HeatError as error:
+            return self._failed(member, error, step.action)
+        self._observer.hurry(member.cloud_id)
+        self._event(
+            member,
+            f"member.{step.action}",
+            _SAID[step.action]
+            % {"cloud": member.cloud.name, "before": step.before, "units": step.units},
+            before=step.before,
+            after=step.units,
+        )
+        return columns | {"written_at": self._now(), "heat_updated_time": None}
+
+    def _write(self, connection: Any, member: models.Member, step: plan.Step) -> Columns:
+        stack = self._stack
+        if step.action is plan.Action.CREATE:
+            heat_id = heat.create_stack(
+                connection,
+                name=stack.name,
+                template=stack.template or "",
+                environment=stack.environment,
+                files=stack.files,
+                parameters=stack.parameters
+                | member.parameters
+                | {stack.count_parameter: step.units},
+                tags=[observe.TAG, f"heat-spreader-stack-{stack.id}", member_tag(member)],
+                timeout_mins=stack.timeout_mins,
+            )
+            return {
+                "heat_stack_id": heat_id,
+                "heat_status": "CREATE_IN_PROGRESS",
+                "observed_count": step.units,
+                "held": step.units,
+                "confirmed": 0,
+            }
+        if step.action is plan.Action.DELETE:
+            heat.delete_stack(connection, stack.name, member.heat_stack_id or "")
+            return {"heat_status": "DELETE_IN_PROGRESS", "confirmed": 0}
+        heat.resize(
+            connection,
+            stack.name,
+            member.heat_stack_id or "",
+            stack.count_parameter,
+            step.units,
+            timeout_mins=stack.timeout_mins,
+        )
+        columns: Columns = {
+            "heat_status": "UPDATE_IN_PROGRESS",
+            "observed_count": step.units,
+            "held": step.units,
+        }
+        if step.units < step.before:
+            columns["confirmed"] = step.units
+        return columns
+
+    def _told_afterwards(self, decided: plan.Plan, written: Mapping[str, Columns]) -> plan.Plan:
+        """The same decision, told of the members as its steps have left them."""
+        members = [
+            dataclasses.replace(
+                self._value(m, written),
+                out=m.id in decided.out,
+                floor=decided.floors[m.id],
+            )
+            for m in self._stack.members
+        ]
+        told = plan.plan(_wanted(self._stack), members, self._moment)
+        return dataclasses.replace(
+            decided,
+            views=told.views,
+            ledger=told.ledger,
+            status=told.status,
+            reason=told.reason,
+            applied=told.applied,
+            wake_in=told.wake_in,
+        )
+
+    def _failed(self, member: models.Member, error: heat.HeatError, doing: str) -> Columns:
+        """What a cloud's refusal means for the member."""
+        # After an answer that was lost the listing before no longer tells how the Heat stack stands.
+        columns: Columns = {"heat_updated_time": _UNSURE, "written_at": self._now()}
+        if soon := self._soon(member, error):
+            return columns | soon
+        problem = f"Cloud '{member.cloud.name}' did not {doing}: {error.detail}"
+        if problem != member.problem:
+            self._event(member, "member.refused", problem, evidence={"outcome": error.outcome})
+        return columns | self._back_off(member, problem)
+
+    def _soon(self, member: models.Member, error: heat.HeatError) -> Columns:
+        """When to try again what nobody has to put right; empty where somebody has to."""
+        if error.outcome is values.Outcome.UNREACHABLE:
+            # The verdict is the observer's; until it has looked again nothing more is sent there.
+            self._observer.hurry(member.cloud_id, doubt=True)
+        elif error.outcome is not values.Outcome.BUSY or error.quota:
+            return {}
+        delay = self._settings.retry_interval * random.uniform(0.1, 0.3)  # noqa: S311
+        return {"retry_at": self._now() + datetime.timedelta(seconds=delay)}
+
+    def _back_off(self, member: models.Member, problem: str) -> Columns:
+        delay = min(2**member.failures, 20) * self._settings.retry_interval
+        delay *= random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
+        return {
+            "failures": member.failures + 1,
+            "retry_at": self._now() + datetime.timedelta(seconds=delay),
+            "problem": problem,
+        }
+
+    def _forget(self, member: models.Member) -> None:
+        """Drop a member of which nothing of ours is left in its cloud."""
+        try:
+            if not db_api.forget_member(self._ctx, self._stack, member.id):
+                raise ClaimLost
+        except exception.ConcurrentUpdate:
+            return  # a user may have taken it back: the next round knows
+        self._forgotten.add(member.id)
+        if not self._stack.deleting:
+            self._event(
+                member,
+                "member.left",
+                f"Cloud '{member.cloud.name}' is no longer part of the stack.",
+            )
+
+    # --- save -------------------------------------------------------------------------------------
+
+    def _save(
+        self,
+        decided: plan.Plan,
+        members: list[values.Member],
+        written: dict[str, Columns],
+    ) -> None:
+        stack = self._stack
+        if stack.deleting and self._forgotten == {m.id for m in stack.members}:
+            message = "Released." if stack.release else "Deleted."
+            if not db_api.finish_delete(self._ctx, stack, message):
+                raise ClaimLost
+            LOG.info("Stack %s: %s", stack.id, message)
+            return
+        now = self._now()
+        rows: dict[str, Columns] = {}
+        for row, member in zip(stack.members, members, strict=True):
+            if row.id in self._forgotten:
+                continue
+            view = decided.views[row.id]
+            out = row.id in decided.out
+            columns = {
+                "share": decided.shares[row.id],
+                "floor": decided.floors[row.id],
+                "out_since": (row.out_since or now) if out else None,
+                "status": view.status,
+                "status_reason": view.reason,
+            } | written.get(row.id, {})
+            if view.status is plan.MemberStatus.ACTIVE and member.problem:
+                columns |= {"problem": "", "failures": 0, "retry_at": None}
+            rows[row.id] = _changes(row, self._stored.get(row.id, {}), columns)
+        values_: Columns = {
+            "status": decided.status,
+            "status_reason": decided.reason,
+            "ledger": dataclasses.asdict(decided.ledger),
+        }
+        if decided.applied:
+            values_["observed_generation"] = stack.generation
+        if decided.status != stack.status:
+            LOG.info(
+                "Stack %(stack)s: %(before)s → %(after)s: %(reason)s",
+                {
+                    "stack": stack.id,
+                    "before": stack.status,
+                    "after": decided.status,
+                    "reason": decided.reason,
+                },
+            )
+            self._event(
+                None, "stack.status", decided.reason, before=stack.status, after=decided.status
+            )
+        if not db_api.save_round(
+            self._ctx,
+            stack,
+            values=values_,
+            members=rows,
+            events=self._events,
+            due_in=self._due_in(decided),
+        ):
+            raise ClaimLost
+
+    def _due_in(self, decided: plan.Plan) -> float:
+        """When to look again although the observers see nothing move."""
+        due = self._settings.resync_interval * random.uniform(0.8, 1.0)  # noqa: S311
+        if not decided.applied:
+            due = min(due, self._settings.retry_interval)
+        if decided.wake_in is not None:
+            due = min(due, decided.wake_in + 0.05)
+        if any(step.action is plan.Action.FORGET for step in decided.steps):
+            due = 0.0
+        return due
+
+    def _record_failover(self, decided: plan.Plan) -> None:
+        """One event for each cloud that goes out of the allocation or comes back into it."""
+        for member in self._stack.members:
+            was, is_ = member.out_since is not None, member.id in decided.out
+            if was == is_ or self._stack.deleting:
+                continue
+            cloud = member.cloud
+            said = (
+                f"Cloud '{cloud.name}' is out of sight: its {member.held} unit(s) go to the others."
+                if is_
+                else f"Cloud '{cloud.name}' is back: it takes part again."
+            )
+            LOG.warning("Stack %s: %s", self._stack.id, said)
+            self._event(
+                member,
+                "stack.failover" if is_ else "stack.failback",
+                said,
+                before={m.cloud.name: m.share for m in self._stack.members},
+                after={m.cloud.name: decided.shares[m.id] for m in self._stack.members},
+                evidence={
+                    "verdict": cloud.verdict,
+                    "since": cloud.verdict_since.isoformat() if cloud.verdict_since else None,
+                    "reason": cloud.verdict_reason,
+                },
+            )
+
+    # --- small things -----------------------------------------------------------------------------
+
+    def _in_parallel(
+        self,
+        members: Mapping[str, models.Member],
+        work: Callable[[models.Member], Columns],
+    ) -> dict[str, Columns]:
+        """Do ``work`` for each member in its cloud's lane; wait for all."""
+        begun = {
+            member_id: self._lane(member.cloud_id).submit(work, member)
+            for member_id, member in members.items()
+        }
+        futures.wait(begun.values())
+        return {member_id: future.result() for member_id, future in begun.items()}
+
+    def _connection(self, member: models.Member) -> Any:
+        return self._connections.connect(member.cloud.config_cloud, member.cloud.region)
+
+    def _now(self) -> datetime.datetime:
+        """The database's time, carried on by our own clock since the claim."""
+        return self._moment + datetime.timedelta(seconds=time.monotonic() - self._began)
+
+    def _event(self, member: models.Member | None, type: str, message: str, **more: Any) -> None:
+        self._events.append(
+            {
+                "type": type,
+                "message": message,
+                "cloud": member.cloud if member else None,
+                **more,
+            }
+        )
+
+
+_SAID = {
+    plan.Action.CREATE: "Heat stack with %(units)s unit(s) created in cloud '%(cloud)s'.",
+    plan.Action.RESIZE: "Cloud '%(cloud)s': %(before)s → %(units)s unit(s).",
+    plan.Action.DELETE: "Heat stack with %(before)s unit(s) deleted in cloud '%(cloud)s'.",
+}
+
+
+def member_tag(member: models.Member) -> str:
+    """The tag by which the Heat stack of one member is found again."""
+    return f"heat-spreader-member-{member.id}"
+
+
+def _changes(row: models.Member, stored: Columns, columns: Columns) -> Columns:
+    """Only what differs from the row as it is stored, so that a quiet round writes no member."""
+    return {
+        key: value for key, value in columns.items() if stored.get(key, getattr(row, key)) != value
+    }
+
+
+def _wanted(stack: models.Stack) -> values.Stack:
+    return values.Stack(
+        id=stack.id,
+        name=stack.name,
+        count=stack.count,
+        count_parameter=stack.count_parameter,
+        rule=stack.failover_rule,
+        rounding=stack.rounding,
+        min_clouds=stack.min_clouds,
+        surge=stack.surge,
+        toleration=stack.failover_toleration,
+        stable=stack.failback_stable,
+        templated=stack.template is not None,
+        deleting=stack.deleting,
+        release=stack.release,
+    )
+
+
+def _value(member: models.Member, seen: Columns, in_sight: bool) -> values.Member:
+    """The row as it stands after what was just read."""
+
+    def get(column: str) -> Any:
+        return seen.get(column, getattr(member, column))
+
+    cloud = member.cloud
+    return values.Member(
+        id=member.id,
+        cloud=member.cloud_id,
+        name=cloud.name,
+        weight=allocation.parse_weight(member.weight),
+        minimum=member.minimum,
+        maximum=member.maximum,
+        priority=member.priority,
+        leaving=member.leaving,
+        owned=member.owned,
+        verdict=values.Verdict(cloud.verdict),
+        verdict_since=cloud.verdict_since,
+        verdict_reason=cloud.verdict_reason,
+        seen=in_sight,
+        cordoned=cloud.cordoned,
+        draining=cloud.draining,
+        phase=_phase(get("heat_stack_id"), get("heat_status")),
+        heat_status=get("heat_status") or "",
+        heat_status_reason=get("heat_status_reason") or "",
+        held=get("held"),
+        observed=get("observed_count"),
+        confirmed=get("confirmed"),
+        out=member.out_since is not None,
+        floor=member.floor,
+        problem=get("problem"),
+        retry_at=get("retry_at"),
+    )
+
+
+def _phase(heat_stack_id: str | None, heat_status: str | None) -> values.Phase:
+    if heat_stack_id is None or heat_status is None:
+        return values.Phase.ABSENT
+    if heat_status == "DELETE_IN_PROGRESS":
+        return values.Phase.DELETING
+    if heat_status.endswith("_IN_PROGRESS"):
+        return values.Phase.BUSY
+    return values.Phase.FAILED if heat_status.endswith("_FAILED") else values.Phase.IDLE

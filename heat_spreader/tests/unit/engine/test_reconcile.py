@@ -1,0 +1,978 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Whole rounds of the real engine against fake Heats; then a look at the database and at Heat.
+
+Which of our functions was called is nobody's business here. Time is the world's: what takes minutes
+takes none.
+"""
+
+import collections
+
+from heat_spreader.db import api as db_api
+from heat_spreader.tests.unit.engine import world
+
+WEIGHTS = ".6 .2 .2"
+
+
+class MainJob(world.WorldTest):
+    """Ten units over three clouds, from a template; one cloud goes and comes back."""
+
+    def setUp(self):
+        super().setUp()
+        self.web = self.world.create_stack(
+            WEIGHTS,
+            10,
+            parameters={"flavor": "large"},
+            timeout_mins=7,
+        )
+
+    def settle(self):
+        return self.world.settle(self.web, self.engine)
+
+    def test_6_2_2(self):
+        self.settle()
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual(3, self.world.live())
+        stack = self.world.row(self.web)
+        self.assertEqual("ACTIVE", stack.status)
+        self.assertEqual(stack.generation, stack.observed_generation)
+        self.assertIsNone(stack.claimed_by)
+        self.assertEqual(
+            {
+                "desired": 10,
+                "assigned": 10,
+                "unassigned": 0,
+                "shortfall": 0,
+                "excess": 0,
+                "confirmed": 10,
+                "in_doubt": 0,
+                "bound": 10,
+            },
+            stack.ledger,
+        )
+        for name, share in (("cloud1", 6), ("cloud2", 2), ("cloud3", 2)):
+            member = self.world.members(self.web)[name]
+            found = self.heats[name].stack("web")
+            self.assertEqual(
+                (share, share, share, share),
+                (member.share, member.held, member.observed_count, member.confirmed),
+            )
+            self.assertEqual(("ACTIVE", "CREATE_COMPLETE"), (member.status, member.heat_status))
+            self.assertTrue(member.owned)
+            self.assertEqual(found.id, member.heat_stack_id)
+            self.assertEqual({"count": str(share), "flavor": "large"}, found.parameters)
+            self.assertEqual(7, found.timeout_mins)
+            self.assertIn(f"heat-spreader-stack-{self.web}", found.tags)
+            self.assertIn(f"heat-spreader-member-{member.id}", found.tags)
+        self.assertEqual(3, len(self.world.asked("POST")))
+        self.assertEqual([], self.world.asked("PATCH"))
+
+    def fail_over_and_back(self, fault):
+        self.settle()
+        cloud3 = self.heats["cloud3"]
+        cloud3.fault(fault)
+        self.world.until(lambda: self.world.units() == (7, 3, 2), self.engine, limit=20)
+        self.settle()
+        self.assertEqual((7, 3, 0), self.world.shares(self.web))
+        stack = self.world.row(self.web)
+        self.assertEqual("DEGRADED", stack.status)
+        self.assertEqual(
+            (10, 2, 12), tuple(stack.ledger[k] for k in ("confirmed", "in_doubt", "bound"))
+        )
+        self.assertEqual("unreachable", self.world.cloud("cloud3").verdict)
+        self.assertEqual("OUT_OF_SIGHT", self.world.members(self.web)["cloud3"].status)
+
+        confirmed = []
+
+        def back():
+            confirmed.append(self.world.row(self.web).ledger["confirmed"])
+            return self.world.units() == (6, 2, 2) and self.world.at_rest(self.web)
+
+        cloud3.heal()
+        self.world.until(back, self.engine, limit=30)
+        self.assertGreaterEqual(min(confirmed), 10)
+        self.assertEqual((6, 2, 2), self.world.shares(self.web))
+        self.assertEqual("ACTIVE", self.world.row(self.web).status)
+        self.assertEqual([], cloud3.asked("PATCH"))
+        self.assertEqual(
+            ["stack.failover", "stack.failback"],
+            [e.type for e in self.world.events(self.web) if e.type.startswith("stack.fail")],
+        )
+
+    def test_killed_and_back(self):
+        self.fail_over_and_back("refuse")
+
+    def test_hung_and_back(self):
+        self.fail_over_and_back("hang")
+
+    def test_failover_keeps_its_evidence(self):
+        self.settle()
+        self.heats["cloud3"].fault("refuse")
+        self.world.until(lambda: self.world.units() == (7, 3, 2), self.engine)
+        [event] = self.world.events(self.web, "stack.failover")
+        self.assertEqual("cloud3", event.cloud_name)
+        self.assertEqual({"cloud1": 6, "cloud2": 2, "cloud3": 2}, event.before)
+        self.assertEqual({"cloud1": 7, "cloud2": 3, "cloud3": 0}, event.after)
+        self.assertEqual("unreachable", event.evidence["verdict"])
+        self.assertIn("Heat cannot be reached", event.evidence["reason"])
+
+    def test_back_with_nothing(self):
+        """Its units must run before the others give theirs up."""
+        self.settle()
+        cloud3 = self.heats["cloud3"]
+        cloud3.fault("refuse")
+        self.world.until(lambda: self.world.units() == (7, 3, 2), self.engine)
+        self.settle()
+        cloud3.heal()
+        self.world.by_hand("cloud3").delete()
+        cloud3.seconds = 5
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        self.settle()
+        self.assertEqual(3, self.world.live())
+        made = cloud3.stack("web")
+        for name in ("cloud1", "cloud2"):
+            lowered = self.heats[name].asked("PATCH")[-1]
+            self.assertGreater(lowered.at, made.created + 5)
+
+    def test_no_write_to_a_cloud_out_of_sight(self):
+        self.settle()
+        self.heats["cloud3"].fault("error")
+        asked = len(self.world.asked("POST", "PATCH", "DELETE"))
+        self.world.run(self.engine, seconds=3)
+        self.world.change(self.web, count=20)
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual((14, 4, 2), self.world.units())
+        self.assertEqual([], self.heats["cloud3"].asked("PATCH"))
+        self.assertEqual(asked + 2, len(self.world.asked("POST", "PATCH", "DELETE")))
+
+    def test_count(self):
+        self.settle()
+        for count, units in ((20, (12, 4, 4)), (5, (3, 1, 1)), (0, (0, 0, 0)), (10, (6, 2, 2))):
+            self.world.change(self.web, count=count)
+            self.settle()
+            self.assertEqual(units, self.world.units())
+            self.assertEqual(units, self.world.shares(self.web))
+        self.assertEqual(3, self.world.live())
+
+    def test_count_changes_in_mid_update(self):
+        """Intermediate ones may be skipped; the last one stands; a Heat at work is left alone."""
+        self.settle()
+        for name in self.heats:
+            self.heats[name].seconds = 4
+        for count in (20, 30, 5, 40, 15):
+            self.world.change(self.web, count=count)
+            self.world.run(self.engine, seconds=2)
+        self.settle()
+        self.assertEqual((9, 3, 3), self.world.units())
+        for name in self.heats:
+            self.assertLessEqual(len(self.heats[name].asked("PATCH")), 4)
+
+    def test_count_changes_while_being_created(self):
+        self.world.run(self.engine, seconds=1)
+        self.world.change(self.web, count=20)
+        self.settle()
+        self.assertEqual((12, 4, 4), self.world.units())
+        self.assertEqual(3, self.world.live())
+
+    def test_a_change_in_mid_round_is_not_lost(self):
+        self.settle()
+        self.world.change(self.web, count=20)
+
+        def meanwhile(when, what):
+            if when == "before" and what.startswith("PATCH") and "cloud2" in what:
+                self.world.change(self.web, count=30)
+
+        with self.world.watched(meanwhile):
+            self.engine.work()
+        self.settle()
+        self.assertEqual((18, 6, 6), self.world.units())
+
+    def test_new_weights_raise_before_they_lower(self):
+        self.settle()
+        self.heats["cloud3"].seconds = 5
+        self.world.change(self.web, weights=".2 .2 .6")
+        self.settle()
+        self.assertEqual((2, 2, 6), self.world.units())
+        [raised] = self.heats["cloud3"].asked("PATCH")
+        [lowered] = self.heats["cloud1"].asked("PATCH")
+        self.assertGreater(lowered.at, raised.at + 5)
+
+    def test_a_patch_carries_the_count_and_nothing_else(self):
+        self.settle()
+        self.world.change(self.web, count=20)
+        self.settle()
+        [seen] = self.heats["cloud1"].asked("PATCH")
+        self.assertEqual({"count": 12}, seen.body["parameters"])
+        self.assertEqual({"parameters", "timeout_mins"}, set(seen.body))
+        self.assertEqual("large", self.heats["cloud1"].stack("web").parameters["flavor"])
+
+    def test_another_cloud_comes_in(self):
+        two = self.world.create_stack(".6 .4", name="two")
+        self.world.settle(two, self.engine)
+        self.assertEqual((6, 4, None), self.world.units("two"))
+        self.world.change(two, members={"cloud2": {"weight": "0.2"}, "cloud3": {"weight": "0.2"}})
+        self.world.settle(two, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units("two"))
+
+    def test_events_tell_the_story(self):
+        self.settle()
+        self.world.change(self.web, count=11)
+        self.settle()
+        told = [(event.type, event.cloud_name) for event in self.world.events(self.web)]
+        self.assertEqual(("stack.create", None), told[0])
+        self.assertEqual(3, sum(type == "member.create" for type, _ in told))
+        [resized] = self.world.events(self.web, "member.resize")
+        self.assertEqual(("cloud1", 6, 7), (resized.cloud_name, resized.before, resized.after))
+
+
+class TestMainJob(MainJob):
+    convergence = True
+
+
+class TestMainJobWithoutConvergence(MainJob):
+    convergence = False
+
+
+del MainJob
+
+
+NO_COUNT = world.TEMPLATE.replace("  count: {type", "  size: {type").replace(
+    "get_param: count", "get_param: size"
+)
+
+
+class TakeOver(world.WorldTest):
+    """Heat stacks that exist already: their count is ours to set, and nothing else."""
+
+    def take_over(self, weights=WEIGHTS, count=10, **columns):
+        return self.world.create_stack(weights, count, template=None, **columns)
+
+    def make(self, *counts, **options):
+        for name, count in zip(self.heats, counts, strict=False):
+            self.world.by_hand(name).create(count, **options)
+
+    def test_6_2_2(self):
+        self.make(1, 1, 3)
+        web = self.take_over()
+        self.world.settle(web, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual(3, self.world.live())
+        for member in self.world.members(web).values():
+            self.assertFalse(member.owned)
+            self.assertEqual(member.share, member.held)
+        for name in self.heats:
+            self.assertEqual([], self.heats[name].asked("POST")[1:])
+            self.assertEqual(1, len(self.heats[name].asked("PATCH")))
+            self.assertIsNone(self.heats[name].stack("web").tags)
+
+    def test_killed_and_back(self):
+        self.make(6, 2, 2)
+        web = self.take_over()
+        self.world.settle(web, self.engine)
+        self.assertEqual([], self.world.asked("PATCH"))
+        self.heats["cloud3"].fault("refuse")
+        self.world.until(lambda: self.world.units() == (7, 3, 2), self.engine)
+        self.world.settle(web, self.engine)
+        self.heats["cloud3"].heal()
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        self.world.settle(web, self.engine)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+
+    def test_one_is_not_there(self):
+        self.make(1, 1)
+        web = self.take_over()
+        self.world.run(self.engine, seconds=8)
+        self.assertEqual((6, 2, None), self.world.units())
+        stack = self.world.row(web)
+        self.assertEqual("ERROR", stack.status)
+        self.assertIn("'cloud3' has no Heat stack named 'web'", stack.status_reason)
+        self.assertEqual("ERROR", self.world.members(web)["cloud3"].status)
+        self.world.by_hand("cloud3").create(1)
+        self.world.settle(web, self.engine)
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+
+    def test_no_count_parameter(self):
+        """Heat would take the PATCH and ignore it, so none may be sent."""
+        self.make(6, 2)
+        self.world.by_hand("cloud3").create(2, template=NO_COUNT, parameter="size")
+        made = len(self.world.asked("POST"))
+        web = self.take_over()
+        self.world.run(self.engine, seconds=30)
+        self.assertEqual("ERROR", self.world.row(web).status)
+        member = self.world.members(web)["cloud3"]
+        self.assertEqual("ERROR", member.status)
+        self.assertIn("declares no parameter 'count'", member.status_reason)
+        self.assertIn("flavor, size", member.status_reason)
+        self.assertEqual(made, len(self.world.asked("POST", "PATCH", "PUT", "DELETE")))
+        self.assertEqual(1, len(self.world.events(web, "member.refused")))
+
+    def test_removed_by_hand(self):
+        self.make(6, 2, 2)
+        web = self.take_over()
+        self.world.settle(web, self.engine)
+        self.world.by_hand("cloud2").delete()
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual("ERROR", self.world.row(web).status)
+        self.assertEqual("ERROR", self.world.members(web)["cloud2"].status)
+        self.assertEqual((6, None, 2), self.world.units())
+        self.assertEqual(1, len(self.world.events(web, "member.missing")))
+
+    def test_leaving(self):
+        self.make(6, 2, 2)
+        web = self.take_over()
+        self.world.settle(web, self.engine)
+        self.heats["cloud1"].seconds = 5
+        self.world.change(
+            web,
+            members={
+                "cloud1": {"weight": "0.8"},
+                "cloud3": {"leaving": True, "weight": "0"},
+            },
+        )
+        self.world.until(lambda: "cloud3" not in self.world.members(web), self.engine)
+        self.world.settle(web, self.engine)
+        self.assertEqual((8, 2, 0), self.world.units())
+        self.assertEqual(3, self.world.live())
+        [raised] = self.heats["cloud1"].asked("PATCH")
+        [lowered] = self.heats["cloud3"].asked("PATCH")
+        self.assertGreater(lowered.at, raised.at + 5)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+
+    def test_deleted_stack_leaves_them_as_they_are(self):
+        self.make(6, 2, 2)
+        web = self.take_over()
+        self.world.settle(web, self.engine)
+        self.heats["cloud3"].fault("refuse")
+        self.world.run(self.engine, seconds=2)
+        self.world.change(web, deleting=True)
+        self.world.until(lambda: self.world.stack(web) is None, self.engine, limit=5)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual([], self.world.asked("DELETE", "PATCH"))
+
+
+class TestTakeOver(TakeOver):
+    convergence = True
+
+
+class TestTakeOverWithoutConvergence(TakeOver):
+    convergence = False
+
+
+del TakeOver
+
+
+class TestForeignNames(world.WorldTest):
+    def test_the_name_is_taken(self):
+        """Somebody else's Heat stack is neither resized nor deleted, and a person is told."""
+        self.world.by_hand("cloud2").create(4)
+        web = self.world.create_stack()
+        self.world.run(self.engine, seconds=20)
+        self.assertEqual((6, 4, 2), self.world.units())
+        stack = self.world.row(web)
+        self.assertEqual("ERROR", stack.status)
+        self.assertIn("The name is taken in this cloud", stack.status_reason)
+        member = self.world.members(web)["cloud2"]
+        self.assertEqual("ERROR", member.status)
+        self.assertIsNone(member.heat_stack_id)
+        self.assertEqual(1, len(self.world.events(web, "member.refused")))
+
+        self.world.change(web, deleting=True)
+        self.world.until(lambda: self.world.stack(web) is None, self.engine)
+        self.assertEqual((None, 4, None), self.world.units())
+        self.assertEqual([], self.heats["cloud2"].asked("PATCH"))
+        self.assertEqual([], self.heats["cloud2"].asked("DELETE"))
+
+    def test_it_is_freed(self):
+        self.world.by_hand("cloud2").create(4)
+        web = self.world.create_stack()
+        self.world.run(self.engine, seconds=5)
+        self.world.by_hand("cloud2").delete()
+        self.world.settle(web, self.engine)
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+
+    def test_stacks_of_two_projects_with_one_name(self):
+        """What one is to another: a name that is taken."""
+        one = self.world.create_stack()
+        two = self.world.create_stack(project_id="q")
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual(3, self.world.live())
+        self.assertEqual({"ACTIVE", "ERROR"}, {self.world.row(s).status for s in (one, two)})
+
+
+class Faults(world.WorldTest):
+    """Answers that are lost, and answers that say no."""
+
+    def created(self, *args, **options):
+        web = self.world.create_stack(*args, **options)
+        self.world.settle(web, self.engine)
+        return web
+
+    def check_create(self, name, fault, posts):
+        """One fault in one cloud; afterwards all is as if nothing had been."""
+        cloud2 = self.heats["cloud2"]
+        before = len(cloud2.asked("POST"))
+        cloud2.fault(fault, method="POST", times=1)
+        web = self.created(name=name)
+        self.assertEqual((6, 2, 2), self.world.units(name))
+        self.assertEqual(1, sum(found.name == name for found in cloud2.live()))
+        self.assertEqual(posts, len(cloud2.asked("POST")) - before, fault)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual("", self.world.members(web)["cloud2"].problem)
+
+    def test_create_done_but_the_answer_is_lost(self):
+        self.check_create("lost", "lose", 1)
+        self.check_create("sick", "error_after", 1)
+
+    def test_create_not_done(self):
+        for fault in ("error", "hang", "unavailable", "conflict", "garbage", "not_found"):
+            self.check_create(f"web-{fault}", fault, 2)
+
+    def check_resize(self, name, fault, patches, times=1):
+        web = self.created(name=name)
+        cloud2 = self.heats["cloud2"]
+        cloud2.fault(fault, method="PATCH", times=times)
+        self.world.change(web, count=20)
+        self.world.settle(web, self.engine)
+        self.assertEqual((12, 4, 4), self.world.units(name))
+        self.assertEqual(patches, len(cloud2.asked("PATCH", f"/{name}/")), fault)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual("", self.world.members(web)["cloud2"].problem)
+        self.assertEqual([], self.world.events(web, "member.drift"))
+
+    def test_resize_done_but_the_answer_is_lost(self):
+        self.check_resize("lost", "lose", 1)
+        self.check_resize("sick", "error_after", 1)
+
+    def test_resize_not_done(self):
+        for fault in ("error", "hang", "unavailable", "not_found", "garbage"):
+            self.check_resize(f"web-{fault}", fault, 2)
+
+    def test_told_to_come_again(self):
+        self.check_resize("web", "conflict", 4, times=3)
+
+    def test_lost_answer_long_after_an_update(self):
+        """A Heat stack that was updated before shows a lost update by its time alone."""
+        web = self.created()
+        self.world.change(web, count=20)
+        self.world.settle(web, self.engine)
+        self.world.run(self.engine, seconds=3)
+        for fault in ("lose", "error_after"):
+            self.heats["cloud1"].fault(fault, method="PATCH", times=1)
+        self.world.change(web, count=30)
+        self.world.settle(web, self.engine)
+        self.world.change(web, count=40)
+        self.world.settle(web, self.engine)
+        self.assertEqual((24, 8, 8), self.world.units())
+        self.assertEqual(3, len(self.heats["cloud1"].asked("PATCH")))
+
+    def test_delete_done_but_the_answer_is_lost(self):
+        for fault in ("lose", "error_after", "error", "hang", "conflict"):
+            name = f"web-{fault}"
+            web = self.created(name=name)
+            self.heats["cloud2"].fault(fault, method="DELETE", times=1)
+            self.world.change(web, deleting=True)
+            self.world.until(lambda web=web: self.world.stack(web) is None, self.engine)
+            self.assertEqual(0, self.world.live())
+
+    def test_heat_fails(self):
+        """Shown in Heat's words, tried again after a while, longer each time."""
+        web = self.created()
+        cloud2 = self.heats["cloud2"]
+        cloud2.fail("UPDATE", "no valid host was found", times=3)
+        self.world.change(web, count=20)
+        self.world.until(lambda: "no valid host" in self.world.row(web).status_reason, self.engine)
+        self.assertEqual(
+            ["UPDATE_FAILED"],
+            [event.after for event in self.world.events(web, "member.failed")],
+        )
+        member = self.world.members(web)["cloud2"]
+        self.assertEqual(("ERROR", "UPDATE_FAILED"), (member.status, member.heat_status))
+        self.assertIn("no valid host", member.status_reason)
+        self.world.settle(web, self.engine)
+        self.assertEqual((12, 4, 4), self.world.units())
+        first, second, third, fourth = (seen.at for seen in cloud2.asked("PATCH"))
+        retry = self.world.retry_interval
+        self.assertGreater(second - first, 0.8 * retry)
+        self.assertGreater(third - second, 2 * 0.8 * retry)
+        self.assertGreater(fourth - third, 4 * 0.8 * retry)
+        self.assertEqual("", self.world.members(web)["cloud2"].problem)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+
+    def test_creation_fails(self):
+        self.heats["cloud2"].fail("CREATE", "no valid host was found", times=1)
+        web = self.world.create_stack()
+        self.world.until(lambda: "no valid host" in self.world.row(web).status_reason, self.engine)
+        self.world.until(lambda: self.world.row(web).status == "ACTIVE", self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual(3, self.world.live())
+
+    def test_a_raise_that_fails_lowers_nothing(self):
+        web = self.created()
+        self.heats["cloud3"].fail("UPDATE", "no valid host was found")
+        self.world.change(web, weights=".2 .2 .6")
+        self.world.run(self.engine, seconds=20)
+        self.world.until(lambda: "no valid host" in self.world.row(web).status_reason, self.engine)
+        self.assertEqual([], self.heats["cloud1"].asked("PATCH"))
+        self.heats["cloud3"].recover()
+        self.world.settle(web, self.engine)
+        self.world.until(lambda: self.world.units() == (2, 2, 6), self.engine)
+
+    def test_too_large_for_heat(self):
+        self.heats["cloud1"].max_resources = 5
+        web = self.world.create_stack()
+        self.world.until(
+            lambda: "Maximum resources per stack" in self.world.row(web).status_reason, self.engine
+        )
+        self.heats["cloud1"].max_resources = 1000
+        self.world.until(lambda: self.world.row(web).status == "ACTIVE", self.engine)
+
+    def test_project_full(self):
+        """A person has to know, or will wait for ever."""
+        self.heats["cloud2"].max_stacks = 0
+        web = self.world.create_stack()
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual((6, None, 2), self.world.units())
+        member = self.world.members(web)["cloud2"]
+        self.assertEqual("ERROR", member.status)
+        self.assertIn("maximum stacks per tenant", member.status_reason)
+        self.assertLess(len(self.heats["cloud2"].asked("POST")), 4)
+        self.heats["cloud2"].max_stacks = 10
+        self.world.settle(web, self.engine)
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+
+    def test_credentials_refused(self):
+        web = self.created()
+        self.heats["cloud2"].fault("forbidden", method="PATCH")
+        self.world.change(web, count=20)
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual((12, 2, 4), self.world.units())
+        member = self.world.members(web)["cloud2"]
+        self.assertEqual("ERROR", member.status)
+        self.assertIn("not authorized", member.status_reason)
+        self.assertLess(len(self.heats["cloud2"].asked("PATCH")), 4)
+        self.assertEqual(1, len(self.world.events(web, "member.refused")))
+        self.assertEqual([], self.world.events(web, "stack.failover"))
+
+    def test_a_bad_template(self):
+        web = self.world.create_stack(template="heat_template_version: 2021-04-16\nparameters: {}")
+        self.world.run(self.engine, seconds=10)
+        stack = self.world.row(web)
+        self.assertEqual("ERROR", stack.status)
+        self.assertIn("The Parameter (count) was not defined in template", stack.status_reason)
+        self.assertEqual(0, self.world.live())
+
+    def test_a_cloud_that_cannot_be_read_delays_no_other(self):
+        """It lists its Heat stacks and answers 500 when it is asked for a single one."""
+        web = self.created()
+        self.heats["cloud3"].fault("error", method="GET", path="/stacks/web/")
+        self.world.by_hand("cloud3").resize(5)
+        self.world.run(self.engine, seconds=4)
+        self.world.change(web, count=20)
+        self.world.run(self.engine, seconds=6)
+        self.assertEqual((14, 4, 5), self.world.units())
+        self.assertEqual("OUT_OF_SIGHT", self.world.members(web)["cloud3"].status)
+        self.assertIn("DBConnectionError", self.world.members(web)["cloud3"].status_reason)
+
+    def test_the_database_fails(self):
+        """Whatever an engine meets: it says so, and the next rounds make it good."""
+        web = self.created()
+        for name in ("save_members", "save_round", "renew_claim"):
+            for when in ("before", "after"):
+                failed = []
+
+                def fail(at, what, name=name, when=when, failed=failed):
+                    if not failed and (at, what) == (when, name):
+                        failed.append(what)
+                        raise RuntimeError("the database went away")
+
+                self.world.change(web, count=20 if self.world.row(web).count == 10 else 10)
+                with self.world.watched(fail):
+                    self.engine.work()
+                self.assertEqual([name], failed)
+                self.world.settle(web, self.engine)
+                count = self.world.row(web).count
+                self.assertEqual(count, sum(self.world.units()), (name, when))
+                self.assertEqual([], self.world.events(web, "member.drift"))
+
+
+class TestFaults(Faults):
+    convergence = True
+
+
+class TestFaultsWithoutConvergence(Faults):
+    convergence = False
+
+    def test_told_that_heat_is_at_work(self):
+        """Somebody else began an update that no listing has shown yet."""
+        self.may_trespass = True
+        web = self.created()
+        self.heats["cloud2"].seconds = 4
+        self.world.by_hand("cloud2").resize(7)
+        self.world.change(web, count=20)
+        self.engine.sweep()
+        member = self.world.members(web)["cloud2"]
+        self.assertEqual("WAITING", member.status)
+        self.assertIn("busy", member.status_reason)
+        self.world.settle(web, self.engine)
+        self.world.until(lambda: self.world.units() == (12, 4, 4), self.engine)
+        self.world.settle(web, self.engine)
+        self.assertEqual("", self.world.members(web)["cloud2"].problem)
+
+
+del Faults
+
+
+class TestDrift(world.WorldTest):
+    """Somebody else changes what is ours to set: it is set right, and told."""
+
+    def setUp(self):
+        super().setUp()
+        self.web = self.world.create_stack()
+        self.world.settle(self.web, self.engine)
+
+    def drift(self, seconds=1.5):
+        self.heats["cloud1"].seconds = seconds
+        before = len(self.world.events(self.web, "member.drift"))
+        self.world.by_hand("cloud1").resize(9)
+        self.world.until(
+            lambda: len(self.world.events(self.web, "member.drift")) > before, self.engine
+        )
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        self.world.settle(self.web, self.engine)
+        event = self.world.events(self.web, "member.drift")[-1]
+        self.assertEqual(("cloud1", 6, 9), (event.cloud_name, event.before, event.after))
+        self.assertIn("Somebody else changed count", event.message)
+        self.assertEqual("ACTIVE", self.world.row(self.web).status)
+
+    def test_of_a_heat_stack_that_was_never_updated(self):
+        self.drift()
+
+    def test_of_one_that_was_updated_before(self):
+        self.world.change(self.web, count=20)
+        self.world.settle(self.web, self.engine)
+        self.world.change(self.web, count=10)
+        self.world.settle(self.web, self.engine)
+        self.world.clock.advance(5)
+        self.drift()
+        self.assertEqual(1, len(self.world.events(self.web, "member.drift")))
+
+    def test_that_takes_its_time(self):
+        """What is under way is left alone until it is over."""
+        self.drift(seconds=5)
+
+    def test_twice(self):
+        self.drift()
+        self.world.clock.advance(5)
+        self.drift()
+
+    def test_is_healed_without_a_unit_less(self):
+        """Of two clouds the one that was lowered is raised before the other is lowered."""
+        self.world.by_hand("cloud1").resize(1)
+        self.world.by_hand("cloud3").resize(7)
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        [_, raised] = self.heats["cloud1"].asked("PATCH")
+        [_, lowered] = self.heats["cloud3"].asked("PATCH")
+        self.assertGreater(lowered.at, raised.at + self.seconds)
+
+    def test_removed_by_hand(self):
+        gone = self.heats["cloud2"].stack("web")
+        self.world.by_hand("cloud2").delete()
+        self.world.until(lambda: gone.deleted is not None, self.engine)
+        self.world.settle(self.web, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual(3, self.world.live())
+        [event] = self.world.events(self.web, "member.missing")
+        self.assertEqual("cloud2", event.cloud_name)
+        self.assertEqual("ACTIVE", self.world.row(self.web).status)
+
+    def test_removed_by_hand_between_two_looks(self):
+        self.heats["cloud2"].seconds = 0
+        self.world.by_hand("cloud2").delete()
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        self.world.settle(self.web, self.engine)
+        self.assertEqual(1, len(self.world.events(self.web, "member.missing")))
+
+    def test_what_is_our_own_is_no_drift(self):
+        for count in (20, 5, 10):
+            self.world.change(self.web, count=count)
+            self.world.settle(self.web, self.engine)
+        self.assertEqual([], self.world.events(self.web, "member.drift"))
+        self.assertEqual([], self.world.events(self.web, "member.missing"))
+
+
+class TestDelete(world.WorldTest):
+    def setUp(self):
+        super().setUp()
+        self.web = self.world.create_stack()
+
+    def gone(self):
+        return self.world.stack(self.web) is None
+
+    def test_ours_are_deleted(self):
+        self.world.settle(self.web, self.engine)
+        self.world.change(self.web, deleting=True)
+        self.engine.work()
+        self.assertEqual("DELETING", self.world.row(self.web).status)
+        self.world.until(self.gone, self.engine, limit=10)
+        self.assertEqual(0, self.world.live())
+        self.assertEqual({}, self.world.members(self.web))
+        told = [event.type for event in self.world.events(self.web)]
+        self.assertEqual(3, told.count("member.delete"))
+        self.assertEqual("stack.delete.end", told[-1])
+        self.assertNotIn("member.missing", told)
+        self.assertEqual(3, len(self.world.asked("DELETE")))
+
+    def test_released(self):
+        self.world.settle(self.web, self.engine)
+        self.world.change(self.web, deleting=True, release=True)
+        self.engine.work()
+        self.assertTrue(self.gone())
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual([], self.world.asked("DELETE"))
+
+    def test_before_anything_was_created(self):
+        self.world.change(self.web, deleting=True)
+        self.world.until(self.gone, self.engine, limit=10)
+        self.assertEqual(0, self.world.live())
+        self.assertEqual([], self.world.asked("POST"))
+
+    def test_while_it_is_being_created(self):
+        self.engine.work()
+        self.world.change(self.web, deleting=True)
+        self.world.until(self.gone, self.engine, limit=10)
+        self.assertEqual(0, self.world.live())
+
+    def test_while_the_answer_to_its_creation_is_lost(self):
+        self.heats["cloud2"].fault("lose", method="POST", times=1)
+        self.engine.work()
+        self.assertEqual(3, self.world.live())
+        self.world.change(self.web, deleting=True)
+        self.world.until(self.gone, self.engine, limit=20)
+        self.assertEqual(0, self.world.live())
+
+    def test_a_cloud_out_of_sight_delays_no_other(self):
+        self.world.settle(self.web, self.engine)
+        self.heats["cloud3"].fault("refuse")
+        self.world.run(self.engine, seconds=2)
+        self.world.change(self.web, deleting=True)
+        self.world.until(lambda: self.world.units() == (None, None, 2), self.engine, limit=10)
+        self.world.run(self.engine, seconds=20)
+        stack = self.world.row(self.web)
+        self.assertEqual("DELETING", stack.status)
+        self.assertIn("deletion waits for it", stack.status_reason)
+        self.assertEqual(["cloud3"], list(self.world.members(self.web)))
+        self.heats["cloud3"].heal()
+        self.world.until(self.gone, self.engine, limit=20)
+        self.assertEqual(0, self.world.live())
+
+    def test_a_cloud_that_hangs_when_asked_delays_no_other(self):
+        self.world.settle(self.web, self.engine)
+        self.heats["cloud3"].fault("hang")
+        self.world.change(self.web, deleting=True)
+        self.engine.sweep()
+        self.world.until(lambda: self.world.units() == (None, None, 2), self.engine, limit=10)
+        self.heats["cloud3"].heal()
+        self.world.until(self.gone, self.engine, limit=20)
+
+    def test_heat_cannot_delete(self):
+        """Shown, and tried again after a while, longer each time."""
+        self.world.settle(self.web, self.engine)
+        cloud2 = self.heats["cloud2"]
+        cloud2.fail("DELETE", "a port is in use", times=3)
+        self.world.change(self.web, deleting=True)
+        self.world.until(
+            lambda: "a port is in use" in self.world.row(self.web).status_reason, self.engine
+        )
+        self.world.until(self.gone, self.engine)
+        self.assertEqual(0, self.world.live())
+        first, second, third, fourth = (seen.at for seen in cloud2.asked("DELETE"))
+        self.assertGreater(third - second, 0.8 * self.world.retry_interval)
+        self.assertGreater(fourth - third, 2 * 0.8 * self.world.retry_interval)
+        self.assertGreater(second - first, 0)
+        self.assertEqual(1, len(self.world.events(self.web, "stack.delete.end")))
+
+    def test_somebody_has_deleted_them(self):
+        self.world.settle(self.web, self.engine)
+        for name in self.heats:
+            self.world.by_hand(name).delete()
+        self.world.change(self.web, deleting=True)
+        self.world.until(self.gone, self.engine, limit=10)
+        self.assertEqual(0, self.world.live())
+
+
+class TestLeaving(world.WorldTest):
+    def setUp(self):
+        super().setUp()
+        self.web = self.world.create_stack()
+        self.world.settle(self.web, self.engine)
+
+    def left(self):
+        return "cloud3" not in self.world.members(self.web)
+
+    def leave(self, **others):
+        self.world.change(
+            self.web,
+            members=others | {"cloud3": {"leaving": True, "weight": "0"}},
+        )
+
+    def test_its_units_move_first(self):
+        self.heats["cloud1"].seconds = 5
+        self.leave(cloud1={"weight": "0.8"})
+        self.engine.work()
+        self.assertEqual("LEAVING", self.world.members(self.web)["cloud3"].status)
+        self.world.until(self.left, self.engine)
+        self.world.settle(self.web, self.engine)
+        self.assertEqual((8, 2, None), self.world.units())
+        self.assertEqual(2, self.world.live())
+        [raised] = self.heats["cloud1"].asked("PATCH")
+        [removed] = self.heats["cloud3"].asked("DELETE")
+        self.assertGreater(removed.at, raised.at + 5)
+        self.assertEqual("ACTIVE", self.world.row(self.web).status)
+        [event] = self.world.events(self.web, "member.left")
+        self.assertEqual("cloud3", event.cloud_name)
+
+    def test_out_of_sight(self):
+        self.heats["cloud3"].fault("refuse")
+        self.leave(cloud1={"weight": "0.8"})
+        self.world.until(lambda: self.world.units() == (8, 2, 2), self.engine)
+        self.world.run(self.engine, seconds=10)
+        self.assertFalse(self.left())
+        self.heats["cloud3"].heal()
+        self.world.until(self.left, self.engine)
+        self.assertEqual((8, 2, None), self.world.units())
+
+    def test_taken_back_in_time(self):
+        self.heats["cloud1"].seconds = 5
+        self.leave(cloud1={"weight": "0.8"})
+        self.world.run(self.engine, seconds=2)
+        self.world.change(
+            self.web,
+            members={"cloud1": {"weight": "0.6"}, "cloud3": {"leaving": False, "weight": "0.2"}},
+        )
+        self.world.settle(self.web, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual([], self.world.asked("DELETE"))
+
+    def test_taken_back_in_the_last_moment(self):
+        """What a user asked for is never forgotten, whatever the engine is about to do."""
+        for moment in (
+            "before forget_member",
+            "before DELETE",
+            "after DELETE",
+            "before save_round",
+        ):
+            back = []
+
+            def take_back(when, what, moment=moment, back=back):
+                if not back and moment.split() == [when, what.split()[0]]:
+                    back.append(moment)
+                    self.world.change(
+                        self.web, members={"cloud3": {"leaving": False, "weight": "0.2"}}
+                    )
+
+            self.leave()
+            with self.world.watched(take_back):
+                self.world.run(self.engine, seconds=5)
+            self.assertEqual([moment], back)
+            self.world.settle(self.web, self.engine)
+            self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+            self.assertEqual(3, self.world.live())
+            self.assertEqual("ACTIVE", self.world.row(self.web).status)
+            self.assertFalse(self.world.members(self.web)["cloud3"].leaving)
+
+
+class TestQuiet(world.WorldTest):
+    """When nothing changes, an engine lists each cloud and leaves it at that."""
+
+    def requests(self):
+        return collections.Counter(
+            f"{seen.method} {seen.path}" for h in self.heats.values() for seen in h.requests
+        )
+
+    def rows(self, *stacks):
+        return [
+            {column.key: getattr(row, column.key) for column in row.__table__.columns}
+            for stack in stacks
+            for row in self.world.members(stack).values()
+        ]
+
+    def test_quiet_rounds(self):
+        self.world.by_hand("cloud1").create(6, name="theirs")
+        ours = self.world.create_stack()
+        theirs = self.world.create_stack("1", 6, name="theirs", template=None)
+        standby = self.world.create_stack("1 0", 3, name="standby")
+        stacks = (ours, theirs, standby)
+        for stack in stacks:
+            self.world.settle(stack, self.engine)
+        # As the last answers of Heat were about updates, time tells these from the next ones.
+        self.world.run(self.engine, seconds=3)
+        rows, before = self.rows(*stacks), self.requests()
+        events = len(db_api.list_events(self.world.ctx, None, limit=1000))
+        for _ in range(4):
+            db_api.nudge_stacks(self.world.ctx, stacks)
+            self.engine.work()
+            self.clock.advance(1)
+        self.assertEqual({"GET /stacks": 4 * 3}, self.requests() - before)
+        self.assertEqual(rows, self.rows(*stacks))
+        self.assertEqual(events, len(db_api.list_events(self.world.ctx, None, limit=1000)))
+
+    def test_after_a_failover(self):
+        web = self.world.create_stack()
+        self.world.settle(web, self.engine)
+        self.heats["cloud3"].fault("refuse")
+        self.world.until(lambda: self.world.units() == (7, 3, 2), self.engine)
+        self.world.settle(web, self.engine)
+        self.world.run(self.engine, seconds=3)
+        rows, before = self.rows(web), self.requests()
+        for _ in range(3):
+            db_api.nudge_stacks(self.world.ctx, [web])
+            self.engine.work()
+        self.assertEqual({"GET /stacks": 3 * 2}, self.requests() - before)
+        self.assertEqual(rows, self.rows(web))
+
+    def test_the_next_round_is_far_away(self):
+        web = self.world.create_stack()
+        self.world.settle(web, self.engine)
+        self.world.run(self.engine, seconds=2)
+        wait = (self.world.row(web).due_at - self.clock.now()).total_seconds()
+        self.assertGreater(wait, 0.7 * self.world.resync_interval)
+        self.assertLess(wait, self.world.resync_interval)
+
+    def test_the_round_after_is_due_when_time_decides(self):
+        web = self.world.create_stack(toleration=50, stable=70)
+        self.world.settle(web, self.engine)
+        self.heats["cloud3"].fault("refuse")
+        self.world.run(self.engine, seconds=4)
+        since = self.world.cloud("cloud3").verdict_since
+        due = (self.world.row(web).due_at - since).total_seconds()
+        self.assertGreaterEqual(due, 50)
+        self.assertLess(due, 52)
+
+
+class TestNudges(world.WorldTest):
+    """A stack that is nudged in mid-round has another round, whatever the first one says."""
+
+    def test_in_mid_round(self):
+        web = self.world.create_stack()
+        self.world.settle(web, self.engine)
+        self.world.run(self.engine, seconds=2)
+
+        def nudge(when, what):
+            if (when, what) == ("before", "save_round"):
+                db_api.nudge_stacks(self.world.ctx, [web])
+
+        with self.world.watched(nudge):
+            # Like a late message: the stack is not due, somebody else had the round already.
+            self.engine.reconcile(web)
+        self.assertIn(web, db_api.due_stacks(self.world.ctx, 10))
