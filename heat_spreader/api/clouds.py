@@ -1,0 +1,118 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Clouds: where stacks can be. Credentials are never in them, only the name of the operator's entry."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_config import cfg
+import pecan
+
+from heat_spreader import context
+from heat_spreader import policies
+from heat_spreader.api import expose
+from heat_spreader.api import lookup
+from heat_spreader.api import paging
+from heat_spreader.api import schemas
+from heat_spreader.db import api as db
+from heat_spreader.db import models
+
+
+def _views(
+    ctx: context.RequestContext, clouds: Iterable[models.Cloud]
+) -> dict[str, dict[str, Any]]:
+    """Clouds as the API shows them, by id: with their latest probe and the number of their stacks."""
+    rows = {cloud.id: cloud for cloud in clouds}
+    used = db.count_members(ctx, rows)
+    _, observations = db.list_observations(ctx, rows)
+    views = {}
+    for cloud in rows.values():
+        latest = max(observations[cloud.id], key=lambda seen: seen.observed_at, default=None)
+        views[cloud.id] = {
+            "id": cloud.id,
+            "name": cloud.name,
+            "description": cloud.description,
+            "kind": cloud.kind,
+            "config_cloud": cloud.config_cloud,
+            "region": cloud.region,
+            "shared": cloud.shared,
+            "project_id": cloud.project_id,
+            "cordoned": cloud.cordoned,
+            "draining": cloud.draining,
+            "verdict": cloud.verdict,
+            "verdict_since": cloud.verdict_since,
+            "verdict_reason": cloud.verdict_reason,
+            "last_probe_at": latest.observed_at if latest else None,
+            "latency_ms": latest.latency_ms if latest else None,
+            "stacks": used.get(cloud.id, 0),
+            "created_at": cloud.created_at,
+            "updated_at": cloud.updated_at,
+        }
+    return views
+
+
+def _view(ctx: context.RequestContext, cloud: models.Cloud) -> dict[str, Any]:
+    return _views(ctx, [cloud])[cloud.id]
+
+
+def _target(cloud: models.Cloud) -> Mapping[str, Any]:
+    """A shared cloud is seen by projects that do not own it, so its own project is asked for."""
+    return {"project_id": cloud.project_id}
+
+
+class Clouds(expose.Controller):
+    """/v1/clouds"""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        super().__init__()
+        self.conf = conf
+
+    @expose.expose("spreader:cloud:list", query=schemas.CLOUD_LIST)
+    def get_all(self, ctx: context.RequestContext, query: dict[str, str]) -> dict[str, Any]:
+        limit = paging.limit(query, self.conf.api.max_limit)
+        rows = db.list_clouds(
+            ctx,
+            lookup.project(ctx, query),
+            name=query.get("name"),
+            verdict=query.get("verdict"),
+            limit=limit + 1,
+            marker=query.get("marker"),
+        )
+        views = _views(ctx, rows[:limit])
+        return paging.page("clouds", rows, query, limit, lambda cloud: views[cloud.id])
+
+    @expose.expose("spreader:cloud:create", body=schemas.CLOUD_CREATE, status=201)
+    def post(self, ctx: context.RequestContext, body: dict[str, Any]) -> dict[str, Any]:
+        values = {"kind": "config", "config_cloud": body["name"], **body}
+        cloud = db.create_cloud(ctx, {**values, "project_id": ctx.project_id})
+        pecan.response.location = f"{pecan.request.application_url}/v1/clouds/{cloud.id}"
+        return _view(ctx, cloud)
+
+    @expose.expose("spreader:cloud:show")
+    def get_one(self, ctx: context.RequestContext, cloud: str) -> dict[str, Any]:
+        return _view(ctx, lookup.cloud(ctx, cloud))
+
+    @expose.expose("spreader:cloud:update", body=schemas.CLOUD_UPDATE)
+    def patch(
+        self, ctx: context.RequestContext, cloud: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        row = lookup.cloud(ctx, cloud)
+        policies.authorize(ctx, "spreader:cloud:update", _target(row))
+        return _view(ctx, db.update_cloud(ctx, row.id, body))
+
+    @expose.expose("spreader:cloud:delete", status=204)
+    def delete(self, ctx: context.RequestContext, cloud: str) -> None:
+        row = lookup.cloud(ctx, cloud)
+        policies.authorize(ctx, "spreader:cloud:delete", _target(row))
+        db.delete_cloud(ctx, row.id)

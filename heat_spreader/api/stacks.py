@@ -1,0 +1,282 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Stacks: what is wanted in all clouds together.
+
+A handler checks what is asked, stores it, and nudges an engine; nothing here waits for a cloud.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_config import cfg
+from oslo_utils import strutils
+
+from heat_spreader import context
+from heat_spreader import exception
+from heat_spreader import rpc
+from heat_spreader.api import expose
+from heat_spreader.api import generations
+from heat_spreader.api import lookup
+from heat_spreader.api import members
+from heat_spreader.api import paging
+from heat_spreader.api import schemas
+from heat_spreader.api import templates
+from heat_spreader.db import api as db
+from heat_spreader.db import models
+
+# Until an engine has had a first look.
+_NOTHING_YET = dict.fromkeys(
+    ("assigned", "unassigned", "shortfall", "excess", "confirmed", "in_doubt", "bound"), 0
+)
+
+
+def summary(stack: models.Stack) -> dict[str, Any]:
+    """The stack as lists show it: without what is long."""
+    return {
+        "id": stack.id,
+        "name": stack.name,
+        "description": stack.description,
+        "project_id": stack.project_id,
+        "user_id": stack.user_id,
+        "count": stack.count,
+        "count_parameter": stack.count_parameter,
+        "min_clouds": stack.min_clouds,
+        "rounding": stack.rounding,
+        "parameters": stack.parameters,
+        "tags": stack.tags,
+        "timeout_mins": stack.timeout_mins,
+        "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
+        "failback": {"stable": stack.failback_stable},
+        "surge": stack.surge,
+        "status": stack.status,
+        "status_reason": stack.status_reason,
+        "generation": stack.generation,
+        "observed_generation": stack.observed_generation,
+        "ledger": {"desired": stack.count, **_NOTHING_YET, **stack.ledger},
+        "members": [members.view(member) for member in stack.members],
+        "created_at": stack.created_at,
+        "updated_at": stack.updated_at,
+    }
+
+
+def view(stack: models.Stack) -> dict[str, Any]:
+    """The whole stack."""
+    return {
+        **summary(stack),
+        "template": stack.template,
+        "environment": stack.environment,
+        "files": stack.files,
+    }
+
+
+def _columns(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The database columns for what a user wrote, the members left out."""
+    values = {name: value for name, value in body.items() if name in _PLAIN_COLUMNS}
+    for name, column in (("rule", "failover_rule"), ("toleration", "failover_toleration")):
+        if name in body.get("failover", {}):
+            values[column] = body["failover"][name]
+    if "stable" in body.get("failback", {}):
+        values["failback_stable"] = body["failback"]["stable"]
+    for name in ("template", "environment"):
+        if name in body:
+            values[name] = templates.as_text(body[name], name)
+    if "parameters" in body:
+        values["parameters"] = expose.plain(body["parameters"], "parameters")
+    return values
+
+
+_PLAIN_COLUMNS = frozenset(
+    """name description count count_parameter min_clouds rounding files tags timeout_mins
+    surge""".split()
+)
+
+
+def _new_members(
+    ctx: context.RequestContext, bodies: list[dict[str, Any]]
+) -> list[tuple[models.Cloud, dict[str, Any]]]:
+    """The cloud and the columns of each member of a new stack.
+
+    :raises Invalid: a cloud that the project does not see, or one that is named twice
+    """
+    new: list[tuple[models.Cloud, dict[str, Any]]] = []
+    for position, body in enumerate(bodies):
+        where = f"members[{position}]"
+        try:
+            cloud = db.get_cloud(ctx, body["cloud"], ctx.project_id)
+        except exception.CloudNotFound as error:
+            raise exception.Invalid(reason=f"{where}: {error}") from None
+        if cloud.id in {other.id for other, _ in new}:
+            raise exception.Invalid(reason=f"{where}: cloud '{cloud.name}' is named twice")
+        new.append((cloud, {**members.DEFAULTS, **members.columns(body, where)}))
+    return new
+
+
+class Stacks(expose.Controller):
+    """/v1/stacks"""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        engine: rpc.EngineClient,
+        nested: Mapping[str, expose.Controller],
+    ) -> None:
+        super().__init__(nested=nested)
+        self.conf = conf
+        self.engine = engine
+
+    @expose.expose("spreader:stack:list", query=schemas.STACK_LIST)
+    def get_all(self, ctx: context.RequestContext, query: dict[str, str]) -> dict[str, Any]:
+        project_id = lookup.project(ctx, query)
+        limit = paging.limit(query, self.conf.api.max_limit)
+        filters: dict[str, str] = {
+            name: query[name] for name in ("name", "status", "tag") if name in query
+        }
+        if "cloud" in query:
+            try:
+                filters["cloud_id"] = lookup.cloud(ctx, query["cloud"]).id
+            except exception.CloudNotFound:
+                return {"stacks": []}
+        sort_key, _, sort_dir = query.get("sort", "created_at:desc").partition(":")
+        rows = db.list_stacks(
+            ctx,
+            project_id,
+            filters=filters,
+            limit=limit + 1,
+            marker=query.get("marker"),
+            sort_key=sort_key,
+            sort_dir=sort_dir or "asc",
+        )
+        return paging.page("stacks", rows, query, limit, summary)
+
+    @expose.expose("spreader:stack:create", body=schemas.STACK_CREATE, status=202)
+    def post(self, ctx: context.RequestContext, body: dict[str, Any]) -> dict[str, Any]:
+        values = {
+            "count_parameter": "count",
+            "parameters": {},
+            "files": {},
+            "tags": [],
+            "template": None,
+            "environment": None,
+            "failover_toleration": self.conf.spread.toleration,
+            "failback_stable": self.conf.spread.stable,
+            **_columns(body),
+        }
+        new = _new_members(ctx, body.get("members", []))
+        wanted = members.by_cloud((cloud, columns) for cloud, columns in new)
+        members.check(wanted)
+        templates.check(
+            values["template"],
+            environment=values["environment"],
+            files=values["files"],
+            count_parameter=values["count_parameter"],
+            parameters=values["parameters"],
+            members={cloud: member["parameters"] for cloud, member in wanted.items()},
+        )
+        stack = db.create_stack(
+            ctx,
+            {**values, "project_id": ctx.project_id, "user_id": ctx.user_id},
+            [{**columns, "cloud_id": cloud.id} for cloud, columns in new],
+        )
+        self.engine.reconcile(ctx, stack.id)
+        generations.accepted(stack)
+        return view(stack)
+
+    @expose.expose("spreader:stack:show")
+    def get_one(self, ctx: context.RequestContext, stack: str) -> dict[str, Any]:
+        row = lookup.stack(ctx, stack)
+        generations.tag(row)
+        return view(row)
+
+    @expose.expose("spreader:stack:update", body=schemas.STACK_UPDATE, status=202)
+    def patch(
+        self, ctx: context.RequestContext, stack: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        values = _columns(body)
+
+        def decide(row: models.Stack) -> generations.Change:
+            fixed = {
+                column
+                for column in ("count_parameter", "parameters", "environment", "files")
+                if column in values and values[column] != getattr(row, column)
+            }
+            if fixed:
+                members.check_unused(row.members, ", ".join(sorted(fixed)))
+                members.check_template(row, values, members.wanted(row))
+            return values, {}
+
+        changed = generations.change(ctx, stack, decide)
+        self.engine.reconcile(ctx, changed.id)
+        return view(changed)
+
+    @expose.expose("spreader:stack:delete", query=schemas.STACK_DELETE, status=202)
+    def delete(
+        self, ctx: context.RequestContext, stack: str, query: dict[str, str]
+    ) -> dict[str, Any]:
+        """Remove the Heat stacks that we made, leave those we took over; release leaves them all."""
+        values = {
+            "deleting": True,
+            "release": strutils.bool_from_string(query.get("release", "false")),
+        }
+        changed = generations.change(ctx, stack, lambda row: (values, {}), "stack.delete")
+        self.engine.reconcile(ctx, changed.id)
+        return view(changed)
+
+
+def _bad_weight(reason: str) -> exception.Invalid:
+    return exception.Invalid(reason=f"weights: {reason}")
+
+
+class Weights(expose.Controller):
+    """/v1/stacks/{stack}/weights"""
+
+    def __init__(self, engine: rpc.EngineClient) -> None:
+        super().__init__()
+        self.engine = engine
+
+    @expose.expose("spreader:weight:list")
+    def get_all(self, ctx: context.RequestContext, stack: str) -> dict[str, Any]:
+        row = lookup.stack(ctx, stack)
+        generations.tag(row)
+        return {
+            "weights": {cloud: member["weight"] for cloud, member in members.wanted(row).items()}
+        }
+
+    @expose.expose("spreader:weight:update", body=schemas.WEIGHTS, status=202)
+    def put_all(
+        self, ctx: context.RequestContext, stack: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Replace all weights at once; members that are not named become standbys."""
+        given = {
+            cloud: members.columns({"weight": weight}, f"weights: '{cloud}'")
+            for cloud, weight in body["weights"].items()
+        }
+
+        def decide(row: models.Stack) -> generations.Change:
+            changes = {m.cloud_id: {"weight": "0"} for m in row.members if not m.leaving}
+            named: set[str] = set()
+            for cloud, values in given.items():
+                member = members.find(row, cloud)
+                if member is None:
+                    raise _bad_weight(f"the stack has no member in a cloud '{cloud}'")
+                if member.leaving:
+                    raise _bad_weight(f"member '{cloud}' is leaving; PUT it to make it stay")
+                if member.cloud_id in named:
+                    raise _bad_weight(f"'{cloud}' is given twice, by its name and by its id")
+                named.add(member.cloud_id)
+                changes[member.cloud_id] = values
+            members.check(members.wanted(row, changes))
+            return {}, changes
+
+        changed = generations.change(ctx, stack, decide, "weight.update")
+        self.engine.reconcile(ctx, changed.id)
+        return view(changed)

@@ -1,0 +1,133 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Every route has an access rule, schemas and a place in the reference; and there are no others."""
+
+import pathlib
+import re
+
+import fixtures as fixtures_lib
+from oslotest import base
+import webtest
+
+from heat_spreader import policies
+from heat_spreader.api import root
+from heat_spreader.tests import fixtures
+
+REFERENCE = pathlib.Path(__file__).resolve().parents[4] / "api-ref" / "source"
+VARIABLES = {"stacks": "{stack}", "members": "{cloud}", "clouds": "{cloud}"}
+
+
+def walk(controller, url=""):
+    """(method, URL, route) of everything below a controller, found as requests find it."""
+    for verb, handler in controller.methods(controller.COLLECTION).items():
+        yield verb, url or "/", handler.route
+    item = f"{url}/{VARIABLES.get(url.rpartition('/')[2], '{}')}"
+    for verb, handler in controller.methods(controller.ITEM).items():
+        yield verb, item, handler.route
+    for name, child in controller.children.items():
+        yield from walk(child, f"{url}/{name}")
+    for name, child in controller.nested.items():
+        yield from walk(child, f"{item}/{name}")
+
+
+ROUTES = {(verb, url): route for verb, url, route in walk(root.tree(None, None))}
+PUBLIC = {("GET", "/"), ("GET", "/v1")}
+
+
+class TestRoutes(base.BaseTestCase):
+    def test_these_are_all(self):
+        # Whoever adds a route adds it here, knowingly.
+        self.assertEqual(
+            sorted(
+                """GET /
+                GET /v1
+                GET /v1/clouds
+                POST /v1/clouds
+                GET /v1/clouds/{cloud}
+                PATCH /v1/clouds/{cloud}
+                DELETE /v1/clouds/{cloud}
+                GET /v1/events
+                GET /v1/stacks
+                POST /v1/stacks
+                GET /v1/stacks/{stack}
+                PATCH /v1/stacks/{stack}
+                DELETE /v1/stacks/{stack}
+                GET /v1/stacks/{stack}/events
+                GET /v1/stacks/{stack}/members
+                GET /v1/stacks/{stack}/members/{cloud}
+                PUT /v1/stacks/{stack}/members/{cloud}
+                PATCH /v1/stacks/{stack}/members/{cloud}
+                DELETE /v1/stacks/{stack}/members/{cloud}
+                GET /v1/stacks/{stack}/weights
+                PUT /v1/stacks/{stack}/weights""".split("\n                ")
+            ),
+            sorted(f"{verb} {url}" for verb, url in ROUTES),
+        )
+
+    def test_each_has_a_rule_that_names_it(self):
+        named = {
+            (operation["method"], operation["path"]): rule.name
+            for rule in policies.RULES
+            if rule.name != "spreader:all_projects"
+            for operation in getattr(rule, "operations", ())
+        }
+        asked = {url: route.rule for url, route in ROUTES.items() if url not in PUBLIC}
+        self.assertEqual(named, asked)
+
+    def test_all_projects_are_listed_where_it_says(self):
+        (rule,) = (rule for rule in policies.RULES if rule.name == "spreader:all_projects")
+        self.assertEqual(
+            {(operation["method"], operation["path"]) for operation in rule.operations},
+            {url for url, route in ROUTES.items() if "all_projects" in route.query["properties"]},
+        )
+
+    def test_only_version_documents_are_for_everybody(self):
+        self.assertEqual(PUBLIC, {url for url, route in ROUTES.items() if route.rule is None})
+
+    def test_each_write_has_a_schema_and_nothing_passes_it_unseen(self):
+        for (verb, url), route in ROUTES.items():
+            if verb in ("POST", "PUT", "PATCH"):
+                self.assertIsNotNone(route.body, (verb, url))
+                self.assertIs(False, route.body["additionalProperties"], (verb, url))
+            else:
+                self.assertIsNone(route.body, (verb, url))
+            self.assertIs(False, route.query["additionalProperties"], (verb, url))
+
+    def test_each_is_in_the_reference_and_nothing_else_is(self):
+        documented = set()
+        for path in REFERENCE.glob("*.inc"):
+            documented |= set(
+                re.findall(r"^\.\. rest_method:: (\S+) (\S+)$", path.read_text(), re.M)
+            )
+        # The health check is middleware, no route of ours.
+        documented.discard(("GET", "/healthcheck"))
+        self.assertEqual(sorted(ROUTES), sorted(documented))
+
+
+class TestRulesAreAsked(base.BaseTestCase):
+    def test_a_route_that_its_rule_forbids_is_forbidden_even_to_administrators(self):
+        path = pathlib.Path(self.useFixture(fixtures_lib.TempDir()).path) / "policy.yaml"
+        path.write_text("".join(f'"{r.name}": "!"\n' for r in policies.RULES))
+        api = self.useFixture(fixtures.API())
+        api.config.set("oslo_policy", policy_file=str(path))
+        policies.setup(api.config.conf)
+        http = webtest.TestApp(api.app, extra_environ={"REMOTE_ADDR": "127.0.0.1"})
+        for (verb, url), route in ROUTES.items():
+            response = http.request(
+                url.format(stack="web", cloud="east"), method=verb, expect_errors=True
+            )
+            if route.rule is None:
+                self.assertEqual(200, response.status_int, (verb, url))
+            else:
+                self.assertEqual(403, response.status_int, (verb, url))
+                self.assertIn(f"rule {route.rule} ", response.json["errors"][0]["detail"])
