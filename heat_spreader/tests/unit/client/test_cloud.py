@@ -1,0 +1,99 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack spreader cloud``."""
+
+from heat_spreader.tests.unit.client import fake_api
+
+CLOUD = {
+    "id": "id-of-cloud1",
+    "name": "cloud1",
+    "description": "",
+    "kind": "config",
+    "config_cloud": "cloud1",
+    "region": None,
+    "shared": True,
+    "project_id": "project",
+    "cordoned": False,
+    "draining": False,
+    "verdict": "healthy",
+    "verdict_since": "2026-01-01T00:00:00Z",
+    "verdict_reason": "answers",
+    "last_probe_at": "2026-01-01T00:00:00Z",
+    "latency_ms": 12,
+    "stacks": 1,
+    "created_at": "2026-01-01T00:00:00Z",
+    "updated_at": "2026-01-01T00:00:00Z",
+}
+
+
+class TestCloud(fake_api.ApiTest):
+    def test_create_sends_what_is_given(self):
+        self.http.post(self.url("/clouds"), status_code=201, json=CLOUD)
+        shown = self.works("cloud", "create", "cloud1", "-f", "json").json
+        self.assertEqual([("POST /clouds", {"name": "cloud1"})], self.writes)
+        self.assertEqual(CLOUD, shown)
+
+    def test_create_with_everything(self):
+        self.http.post(self.url("/clouds"), status_code=201, json=CLOUD)
+        self.works(
+            *("cloud", "create", "cloud1", "--config-cloud", "acme", "--region", "east"),
+            *("--description", "The east", "--shared"),
+        )
+        self.assertEqual(
+            {
+                "name": "cloud1",
+                "config_cloud": "acme",
+                "region": "east",
+                "description": "The east",
+                "shared": True,
+            },
+            self.writes[0][1],
+        )
+
+    def test_list(self):
+        self.http.get(self.url("/clouds"), json={"clouds": [CLOUD]})
+        run = self.works("cloud", "list", "-f", "value", "-c", "name", "-c", "verdict")
+        self.assertEqual("cloud1 healthy\n", run.out)
+        [row] = self.works("cloud", "list", "--long", "-f", "json").json
+        self.assertEqual("2026-01-01T00:00:00Z", row["Since"])
+        self.assertEqual("answers", row["Verdict Reason"])
+        self.assertRegex(self.works("cloud", "list").out, r"\| healthy \| \d+ d +\| 12 +\|")
+
+    def test_show(self):
+        self.http.get(self.url("/clouds/cloud1"), json=CLOUD)
+        self.assertEqual(CLOUD, self.works("cloud", "show", "cloud1", "-f", "json").json)
+
+    def test_set(self):
+        self.http.patch(self.url("/clouds/cloud1"), json=CLOUD)
+        self.works("cloud", "set", "cloud1", "--region", "west", "--private", "--name", "west")
+        self.assertEqual(
+            [("PATCH /clouds/cloud1", {"region": "west", "shared": False, "name": "west"})],
+            self.writes,
+        )
+
+    def test_set_nothing(self):
+        run = self.spreader("cloud", "set", "cloud1")
+        self.assertEqual((1, "Nothing to change: no option says what.\n"), (run.code, run.err))
+
+    def test_delete(self):
+        self.http.delete(self.url("/clouds/a"), status_code=204)
+        self.http.delete(
+            self.url("/clouds/b"), **fake_api.error(409, "cloud_in_use", "Cloud 'b' is in use.")
+        )
+        run = self.spreader("cloud", "delete", "b", "a")
+        self.assertEqual(1, run.code)
+        self.assertEqual(
+            ["b: Cloud 'b' is in use. (HTTP 409, req-42)", "1 of 2 failed: b."],
+            run.err.splitlines(),
+        )
+        self.assertEqual(["DELETE /clouds/b", "DELETE /clouds/a"], self.wire)

@@ -1,0 +1,217 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack spreader cloud``: the places that stacks can be spread over."""
+
+import argparse
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+
+from osc_lib import exceptions
+from osc_lib import utils
+from osc_lib.command import command
+
+from spreaderclient.osc import arguments
+from spreaderclient.osc import batch
+from spreaderclient.osc import columns
+from spreaderclient.osc import plugin
+from spreaderclient.sdk import cloud as sdk_cloud
+
+FIELDS = (
+    "name",
+    "id",
+    "description",
+    "kind",
+    "config_cloud",
+    "region",
+    "shared",
+    "verdict",
+    "verdict_since",
+    "verdict_reason",
+    "last_probe_at",
+    "latency_ms",
+    "cordoned",
+    "draining",
+    "stacks",
+    "project_id",
+    "created_at",
+    "updated_at",
+)
+FORMATS = {
+    "region": columns.Plain,
+    "verdict_since": columns.Plain,
+    "verdict_reason": columns.Sentence,
+    "last_probe_at": columns.Plain,
+    "latency_ms": columns.Plain,
+}
+
+
+def _show(cloud: sdk_cloud.Cloud) -> tuple[Sequence[str], Sequence[Any]]:
+    return FIELDS, utils.get_item_properties(cloud, FIELDS, formatters=FORMATS)
+
+
+def _add_sharing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--shared",
+        action="store_true",
+        default=None,
+        help="Let every project spread stacks over this cloud (administrators only).",
+    )
+    group.add_argument(
+        "--private",
+        action="store_false",
+        dest="shared",
+        help="Let only the project that registered this cloud use it.",
+    )
+
+
+class CreateCloud(command.ShowOne):
+    """Register a cloud, so that stacks can have members in it.
+
+    The service reaches the cloud with an entry of its own clouds.yaml; nothing is written to the
+    cloud by registering it. Its verdict is "unknown" until the first probe, a few seconds later.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("name", metavar="<name>", help="The name that stacks will use for it.")
+        parser.add_argument(
+            "--config-cloud",
+            metavar="ENTRY",
+            help="The entry in the service's clouds.yaml that has address and credentials (default: "
+            "the entry with the name of the cloud).",
+        )
+        parser.add_argument(
+            "--region",
+            metavar="REGION",
+            help="The region to use, for an entry whose Keystone serves several (default: the "
+            "entry's own).",
+        )
+        parser.add_argument("--description", metavar="TEXT", help="A note for people.")
+        _add_sharing(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        wanted = {
+            field: getattr(parsed_args, field)
+            for field in ("name", "config_cloud", "region", "description", "shared")
+            if getattr(parsed_args, field) is not None
+        }
+        return _show(sdk_cloud.Cloud.new(**wanted).create(plugin.client(self.app)))
+
+
+class ListCloud(command.Lister):
+    """List the clouds that this project can use, with what the service holds to be true of each.
+
+    "healthy" answers; "suspect" missed a probe; "unreachable" missed so many that stacks fail over;
+    "refusing" answers, but not to the service's credentials; "unknown" was not probed yet.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--long",
+            action="store_true",
+            help="Also show why the verdict is what it is, where the credentials come from, and "
+            "the id.",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        titles = ["Name", "Verdict", "Since", "Latency ms", "Stacks", "Shared"]
+        fields = ["name", "verdict", "verdict_since", "latency_ms", "stacks", "shared"]
+        if parsed_args.long:
+            titles += ["Verdict Reason", "Config Cloud", "Region", "Description", "ID"]
+            fields += ["verdict_reason", "config_cloud", "region", "description", "id"]
+        formats = {**FORMATS, "verdict_since": columns.Age}
+        clouds = sdk_cloud.Cloud.list(plugin.client(self.app))
+        return titles, (
+            utils.get_item_properties(cloud, fields, formatters=formats) for cloud in clouds
+        )
+
+
+class ShowCloud(command.ShowOne):
+    """Show one cloud: its verdict, the evidence for it, and how it is reached."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "cloud", metavar="<cloud>", type=arguments.identity, help="Name or id of the cloud."
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        cloud = sdk_cloud.Cloud.existing(id=parsed_args.cloud)
+        return _show(cloud.fetch(plugin.client(self.app)))
+
+
+class SetCloud(command.ShowOne):
+    """Change how a cloud is called, reached, described or shared."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "cloud", metavar="<cloud>", type=arguments.identity, help="Name or id of the cloud."
+        )
+        parser.add_argument("--name", metavar="NAME", help="A new name for the cloud.")
+        parser.add_argument(
+            "--config-cloud",
+            metavar="ENTRY",
+            help="The entry in the service's clouds.yaml that has address and credentials.",
+        )
+        parser.add_argument("--region", metavar="REGION", help="The region to use.")
+        parser.add_argument("--description", metavar="TEXT", help="A note for people.")
+        _add_sharing(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        changes = {
+            field: getattr(parsed_args, field)
+            for field in ("name", "config_cloud", "region", "description", "shared")
+            if getattr(parsed_args, field) is not None
+        }
+        if not changes:
+            raise exceptions.CommandError("Nothing to change: no option says what.")
+        cloud = sdk_cloud.Cloud.existing(id=parsed_args.cloud)
+        for field, value in changes.items():
+            setattr(cloud, field, value)
+        return _show(cloud.commit(plugin.client(self.app)))
+
+
+class DeleteCloud(command.Command):
+    """Forget clouds. Nothing in the clouds themselves is touched.
+
+    A cloud that still carries members of stacks is refused: take the members out first, with
+    'openstack spreader member unset'.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "clouds",
+            metavar="<cloud>",
+            type=arguments.identity,
+            nargs="+",
+            help="Names or ids of the clouds to forget.",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        client = plugin.client(self.app)
+        with batch.Batch(self.log, parsed_args.clouds) as each:
+            for name in parsed_args.clouds:
+                with each.tried(name):
+                    sdk_cloud.Cloud.existing(id=name).delete(client)

@@ -1,0 +1,557 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack spreader stack``: the stacks that are spread over clouds."""
+
+import argparse
+from collections.abc import Iterable
+from collections.abc import Sequence
+import itertools
+from typing import Any
+
+from osc_lib import exceptions
+from osc_lib import utils
+from osc_lib.command import command
+
+from spreaderclient import sdk
+from spreaderclient.osc import arguments
+from spreaderclient.osc import batch
+from spreaderclient.osc import columns
+from spreaderclient.osc import plugin
+from spreaderclient.osc import progress
+from spreaderclient.osc import template
+from spreaderclient.osc import weight
+from spreaderclient.sdk import stack as sdk_stack
+
+# What a person looks for first comes first.
+FIELDS = (
+    "name",
+    "id",
+    "description",
+    "status",
+    "status_reason",
+    "count",
+    "ledger",
+    "members",
+    "last_decision",
+    "generation",
+    "observed_generation",
+    "count_parameter",
+    "min_clouds",
+    "rounding",
+    "failover",
+    "failback",
+    "surge",
+    "parameters",
+    "tags",
+    "timeout_mins",
+    "template",
+    "environment",
+    "files",
+    "project_id",
+    "user_id",
+    "created_at",
+    "updated_at",
+)
+FORMATS = {
+    "status_reason": columns.Sentence,
+    "ledger": columns.Ledger,
+    "members": columns.Members,
+    "last_decision": columns.Decision,
+    "failover": columns.Json,
+    "failback": columns.Json,
+    "surge": columns.Surge,
+    "parameters": columns.Json,
+    "tags": columns.Json,
+    "template": columns.Text,
+    "environment": columns.Text,
+    "files": columns.Text,
+    "spread": columns.Spread,
+}
+
+
+def _cells(stack: sdk_stack.Stack, fields: Sequence[str], **more: Any) -> Sequence[Any]:
+    values = {**stack.to_dict(), "spread": stack.members, **more}
+    return utils.get_dict_properties(values, fields, formatters=FORMATS)
+
+
+def _show(client: sdk.Proxy, stack: sdk_stack.Stack) -> tuple[Sequence[str], Sequence[Any]]:
+    return FIELDS, _cells(stack, FIELDS, last_decision=stack.last_decision(client))
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """What can be given at creation and changed afterwards, alike."""
+    parser.add_argument("--description", metavar="TEXT", help="A note for people.")
+    parser.add_argument(
+        "--count-parameter",
+        "--parameter",
+        metavar="NAME",
+        type=arguments.template_parameter,
+        help="The parameter of the Heat template that carries a cloud's share of the count (default: "
+        "count). A template without it is refused.",
+    )
+    parser.add_argument(
+        "--param",
+        metavar="KEY=VALUE",
+        type=arguments.key_value,
+        action="append",
+        help="A parameter of the template, the same in every cloud. Repeat the option for more "
+        "parameters.",
+    )
+    parser.add_argument(
+        "-e",
+        "--environment",
+        metavar="FILE",
+        help="A Heat environment for every cloud, a local file.",
+    )
+    parser.add_argument(
+        "--min-clouds",
+        metavar="N",
+        type=arguments.number,
+        help="Keep at least one unit in each of this many clouds, as far as the count goes.",
+    )
+    parser.add_argument(
+        "--rounding",
+        choices=("exact", "ceil"),
+        help="How shares become whole numbers. exact: they add up to the count (default). ceil: every "
+        "cloud gets at least its part, so there may be more units than the count.",
+    )
+    parser.add_argument(
+        "--failover-rule",
+        choices=("even", "proportional", "ordered", "hold"),
+        help="Who takes over the units of a cloud that fails. even: all other clouds in equal parts "
+        "(default); proportional: by their weights; ordered: by their priority; hold: nobody.",
+    )
+    parser.add_argument(
+        "--toleration",
+        metavar="SECONDS",
+        type=arguments.number,
+        help="How long a cloud may be unreachable before its units are replaced elsewhere (default: "
+        "60). Longer rides out short breaks; 0 replaces at once.",
+    )
+    parser.add_argument(
+        "--stable",
+        metavar="SECONDS",
+        type=arguments.number,
+        help="How long a cloud that came back must stay healthy before it gets its units back "
+        "(default: 300).",
+    )
+    parser.add_argument(
+        "--surge",
+        metavar="N",
+        type=arguments.number_or_all,
+        # None is a value here: all.
+        default=argparse.SUPPRESS,
+        help="How many units a failover may add while the lost ones may still be running somewhere "
+        "out of sight: a number, or all (default).",
+    )
+    parser.add_argument(
+        "--timeout",
+        dest="timeout_mins",
+        metavar="MINUTES",
+        type=arguments.number,
+        help="How long Heat may take for one change in one cloud.",
+    )
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The simple settings that were given; those that are nested are their callers' affair."""
+    simple = (
+        "count",
+        "count_parameter",
+        "description",
+        "min_clouds",
+        "rounding",
+        "surge",
+        "timeout_mins",
+    )
+    # Only --surge can be there and None.
+    return {
+        name: value
+        for name in simple
+        if (value := getattr(args, name, None)) is not None or (name == "surge" and name in args)
+    }
+
+
+def _failover(args: argparse.Namespace) -> dict[str, Any]:
+    given = {"rule": args.failover_rule, "toleration": args.toleration}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+class CreateStack(command.ShowOne):
+    """Create a stack: a count of units, spread over clouds by weight and kept that way.
+
+    With a template (-t) a Heat stack is created in every cloud. Without one, the Heat stack of the
+    same name that each cloud has already is taken over: the service changes its count and nothing
+    else. Clouds can be given here, or later with 'openstack spreader weight set'.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "name", metavar="<name>", help="Name of the stack and of its Heat stacks."
+        )
+        parser.add_argument(
+            "--count",
+            metavar="N",
+            type=arguments.number,
+            required=True,
+            help="How many units there shall be in all clouds together.",
+        )
+        parser.add_argument(
+            "--weight",
+            metavar="CLOUD=WEIGHT",
+            type=arguments.cloud_weight,
+            action="append",
+            default=[],
+            help="A cloud and the fraction of the count that it gets, for example cloud1=0.6. Repeat "
+            "the option for more clouds. Weights add up to at most 1.",
+        )
+        parser.add_argument(
+            "--cloud",
+            metavar="CLOUD",
+            action="append",
+            default=[],
+            help="A cloud that is a member, too: with --even one of those with equal weights, "
+            "otherwise a standby, which gets units only when another cloud fails.",
+        )
+        parser.add_argument(
+            "--even",
+            action="store_true",
+            help="Give every --cloud the same weight, 1/n rounded down to 9 decimals.",
+        )
+        parser.add_argument(
+            "--min",
+            dest="minimum",
+            metavar="CLOUD=N",
+            type=arguments.cloud_number,
+            action="append",
+            default=[],
+            help="A cloud has at least this many units, whatever its weight.",
+        )
+        parser.add_argument(
+            "--max",
+            dest="maximum",
+            metavar="CLOUD=N",
+            type=arguments.cloud_number,
+            action="append",
+            default=[],
+            help="A cloud has at most this many units, in failover, too.",
+        )
+        parser.add_argument(
+            "--priority",
+            metavar="CLOUD=N",
+            type=arguments.cloud_number,
+            action="append",
+            default=[],
+            help="With --failover-rule ordered, clouds with a lower number take over first.",
+        )
+        parser.add_argument(
+            "-t",
+            "--template",
+            metavar="FILE",
+            help="The Heat template, a local file. Local files that it names (get_file, and types "
+            "that end in .yaml or .template) are sent along.",
+        )
+        parser.add_argument(
+            "--cloud-param",
+            metavar="CLOUD:KEY=VALUE",
+            type=arguments.cloud_key_value,
+            action="append",
+            default=[],
+            help="A parameter of the template with its own value in one cloud, for example "
+            "cloud1:flavor=m1.small. Repeat the option for more.",
+        )
+        _add_settings(parser)
+        parser.add_argument(
+            "--tag",
+            dest="tags",
+            metavar="TAG",
+            action="append",
+            help="A tag to find the stack by. Repeat the option for more tags.",
+        )
+        progress.add_arguments(parser, "all units run")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        wanted = {"name": parsed_args.name, **_settings(parsed_args)}
+        wanted["members"] = self._members(parsed_args)
+        files: dict[str, str] = {}
+        if parsed_args.template:
+            wanted["template"] = template.read_template(parsed_args.template, files)
+        if parsed_args.environment:
+            wanted["environment"] = template.read_environment(parsed_args.environment, files)
+        if files:
+            wanted["files"] = files
+        if parsed_args.param:
+            wanted["parameters"] = dict(parsed_args.param)
+        if parsed_args.tags:
+            wanted["tags"] = parsed_args.tags
+        if failover := _failover(parsed_args):
+            wanted["failover"] = failover
+        if parsed_args.stable is not None:
+            wanted["failback"] = {"stable": parsed_args.stable}
+        client = plugin.client(self.app)
+        stack = sdk_stack.Stack.new(**wanted).create(client)
+        if parsed_args.wait:
+            progress.wait(client, stack, parsed_args)
+        return _show(client, stack)
+
+    @staticmethod
+    def _members(args: argparse.Namespace) -> list[dict[str, Any]]:
+        """A body for each cloud, in the order in which they were named."""
+        weights = arguments.once("--weight", args.weight)
+        if args.even:
+            if weights:
+                raise exceptions.CommandError("Give --weight for each cloud, or --even, not both.")
+            weights = weight.even(args.cloud)
+        members: dict[str, dict[str, Any]] = {
+            cloud: {"cloud": cloud, "weight": weights.get(cloud, "0")}
+            for cloud in (*weights, *args.cloud)
+        }
+        for option, field, pairs in (
+            ("--min", "minimum", args.minimum),
+            ("--max", "maximum", args.maximum),
+            ("--priority", "priority", args.priority),
+        ):
+            for cloud, value in arguments.once(option, pairs).items():
+                _member(members, option, cloud)[field] = value
+        for cloud, (key, value) in args.cloud_param:
+            _member(members, "--cloud-param", cloud).setdefault("parameters", {})[key] = value
+        return list(members.values())
+
+
+def _member(members: dict[str, dict[str, Any]], option: str, cloud: str) -> dict[str, Any]:
+    if cloud not in members:
+        raise exceptions.CommandError(
+            f"{option} names {cloud}, which no --weight and no --cloud makes a member."
+        )
+    return members[cloud]
+
+
+class ListStack(command.Lister):
+    """List stacks: what is wanted, what runs for sure, and how it is spread.
+
+    "Confirmed" counts the units that reachable clouds report; "In Doubt" those that were last seen
+    in a cloud that is out of sight. The spread has, for each cloud, what runs of what it should have.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--name", metavar="NAME", help="Only the stack of this name.")
+        parser.add_argument(
+            "--status",
+            metavar="STATUS",
+            type=str.upper,
+            help="Only stacks in this status: PENDING, CONVERGING, ACTIVE, DEGRADED, ERROR, DELETING.",
+        )
+        parser.add_argument("--tag", metavar="TAG", help="Only stacks with this tag.")
+        parser.add_argument(
+            "--cloud",
+            metavar="CLOUD",
+            help="Only stacks with a member in this cloud (name or id).",
+        )
+        parser.add_argument(
+            "--all-projects",
+            action="store_true",
+            help="List the stacks of all projects (administrators only).",
+        )
+        parser.add_argument(
+            "--limit",
+            metavar="N",
+            type=arguments.number,
+            help="Show at most this many stacks (default: all).",
+        )
+        parser.add_argument(
+            "--marker",
+            metavar="ID",
+            help="Begin after the stack with this id, to go on with a list.",
+        )
+        parser.add_argument(
+            "--long",
+            action="store_true",
+            help="Also show why the status is what it is, tags, project and times.",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        titles = ["ID", "Name", "Status", "Count", "Confirmed", "In Doubt", "Spread"]
+        fields = ["id", "name", "status", "count", "confirmed", "in_doubt", "spread"]
+        if parsed_args.long:
+            titles += ["Status Reason", "Tags", "Project ID", "Created At", "Updated At"]
+            fields += ["status_reason", "tags", "project_id", "created_at", "updated_at"]
+        query = {
+            key: getattr(parsed_args, key)
+            for key in ("name", "status", "tag", "cloud", "marker")
+            if getattr(parsed_args, key) is not None
+        }
+        if parsed_args.all_projects:
+            query["all_projects"] = True
+        if parsed_args.limit:
+            # The size of a page; the service may have a smaller one.
+            query["limit"] = parsed_args.limit
+        stacks = sdk_stack.Stack.list(plugin.client(self.app), **query)
+        return titles, (
+            _cells(
+                stack,
+                fields,
+                confirmed=stack.ledger.get("confirmed"),
+                in_doubt=stack.ledger.get("in_doubt"),
+            )
+            for stack in itertools.islice(stacks, parsed_args.limit)
+        )
+
+
+class ShowStack(command.ShowOne):
+    """Show one stack, and why each number in it is what it is, now.
+
+    For every member: weight, bounds, share, what Heat reports, the verdict on the cloud with its
+    age, and the reason for the share. The ledger tells what runs for sure and what may be running
+    in a cloud that is out of sight. The last decision is shown with its cause.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "stack", metavar="<stack>", type=arguments.identity, help="Name or id of the stack."
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        client = plugin.client(self.app)
+        return _show(client, sdk_stack.Stack.existing(id=parsed_args.stack).fetch(client))
+
+
+class SetStack(command.ShowOne):
+    """Change what is wanted of a stack; what no option names stays as it is.
+
+    Weights and bounds of single clouds are changed with 'openstack spreader weight set' and
+    'openstack spreader member set'.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "stack", metavar="<stack>", type=arguments.identity, help="Name or id of the stack."
+        )
+        parser.add_argument(
+            "--count",
+            metavar="N",
+            type=arguments.number,
+            help="How many units there shall be in all clouds together.",
+        )
+        _add_settings(parser)
+        parser.add_argument(
+            "--tag",
+            dest="tags",
+            metavar="TAG",
+            action="append",
+            help="Add a tag. Repeat the option for more tags.",
+        )
+        parser.add_argument(
+            "--no-tag",
+            action="store_true",
+            help="Take all tags away. With --tag, the tags given there replace them.",
+        )
+        parser.add_argument(
+            "--generation",
+            metavar="N",
+            type=arguments.number,
+            help="Change the stack only if it is still at this generation, which 'openstack spreader "
+            "stack show' tells: fail when somebody else changed it in the meantime.",
+        )
+        progress.add_arguments(parser, "the change has been carried out in every cloud")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        client = plugin.client(self.app)
+        stack = sdk_stack.Stack.existing(id=parsed_args.stack).fetch(client)
+        changes = _settings(parsed_args)
+        merged = self._merged(stack, parsed_args)
+        if not changes and not merged:
+            raise exceptions.CommandError("Nothing to change: no option says what.")
+        for field, value in {**changes, **merged}.items():
+            setattr(stack, field, value)
+        if stack.requires_commit:
+            # What is merged with what was read must not undo what somebody writes in between.
+            expected = parsed_args.generation or (stack.generation if merged else None)
+            if expected:
+                stack.if_match = f'"{expected}"'
+            stack.commit(client)
+        if parsed_args.wait:
+            progress.wait(client, stack, parsed_args)
+        return _show(client, stack)
+
+    @staticmethod
+    def _merged(stack: sdk_stack.Stack, args: argparse.Namespace) -> dict[str, Any]:
+        """The fields that are replaced whole by the service and in part by this command."""
+        merged: dict[str, Any] = {}
+        if args.param:
+            merged["parameters"] = {**stack.parameters, **dict(args.param)}
+        if args.tags or args.no_tag:
+            kept = [] if args.no_tag else stack.tags
+            merged["tags"] = list(dict.fromkeys([*kept, *(args.tags or [])]))
+        if failover := _failover(args):
+            merged["failover"] = {**stack.failover, **failover}
+        if args.stable is not None:
+            merged["failback"] = {**stack.failback, "stable": args.stable}
+        if args.environment:
+            files: dict[str, str] = {}
+            merged["environment"] = template.read_environment(args.environment, files)
+            if files:
+                merged["files"] = {**(stack.files or {}), **files}
+        return merged
+
+
+class DeleteStack(command.Command):
+    """Delete stacks with all their units.
+
+    Heat stacks that the service created are deleted; those that it took over are left running and
+    given back. A cloud that is out of sight is waited for: nothing is forgotten that may still run.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "stacks",
+            metavar="<stack>",
+            type=arguments.identity,
+            nargs="+",
+            help="Names or ids of the stacks to delete.",
+        )
+        parser.add_argument(
+            "--release",
+            action="store_true",
+            help="Leave every Heat stack running as it is, and only forget about it.",
+        )
+        progress.add_arguments(parser, "nothing is left of the stacks")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        client = plugin.client(self.app)
+        params = {"release": "true"} if parsed_args.release else None
+        deleted: dict[str, sdk_stack.Stack] = {}
+        with batch.Batch(self.log, parsed_args.stacks) as each:
+            for name in parsed_args.stacks:
+                with each.tried(name):
+                    stack = sdk_stack.Stack.existing(id=name)
+                    if parsed_args.wait:
+                        # Its id, so that a new stack of this name is not taken for the old one.
+                        stack.fetch(client)
+                    stack.delete(client, params=params)
+                    deleted[name] = stack
+            if parsed_args.wait:
+                for name, stack in deleted.items():
+                    with each.tried(name):
+                        progress.wait_gone(client, stack, parsed_args)

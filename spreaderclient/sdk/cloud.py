@@ -1,0 +1,51 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A cloud: a named place with a Heat, the unit of placement and of failure."""
+
+from openstack import resource
+
+
+class Cloud(resource.Resource):
+    resources_key = "clouds"
+    base_path = "/clouds"
+
+    allow_create = True
+    allow_fetch = True
+    allow_commit = True
+    allow_delete = True
+    allow_list = True
+    commit_method = "PATCH"
+
+    _max_microversion = "1.0"
+    _query_mapping = resource.QueryParameters("name", "verdict")
+
+    description = resource.Body("description")
+    #: Where the credentials come from. "config": an entry of the operator's clouds.yaml.
+    kind = resource.Body("kind")
+    config_cloud = resource.Body("config_cloud")
+    #: None: the region that the entry itself names.
+    region = resource.Body("region")
+    #: Visible to every project.
+    shared = resource.Body("shared", type=bool)
+    project_id = resource.Body("project_id")
+    cordoned = resource.Body("cordoned", type=bool)
+    draining = resource.Body("draining", type=bool)
+    verdict = resource.Body("verdict")
+    verdict_since = resource.Body("verdict_since")
+    verdict_reason = resource.Body("verdict_reason")
+    last_probe_at = resource.Body("last_probe_at")
+    latency_ms = resource.Body("latency_ms")
+    #: How many stacks have a member here.
+    stacks = resource.Body("stacks", type=int)
+    created_at = resource.Body("created_at")
+    updated_at = resource.Body("updated_at")
