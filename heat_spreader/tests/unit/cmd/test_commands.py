@@ -1,0 +1,212 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""The commands as an operator meets them: started as processes, with what may be wrong around them."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+from oslotest import base
+
+CLOUDS = """
+clouds:
+  east:
+    auth: {auth_url: "http://127.0.0.1:9/v3", username: u, password: p, project_name: p}
+  west:
+    auth: {auth_url: "http://127.0.0.1:9/v3", username: u, password: p, project_name: p}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class CommandTest(base.BaseTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        made = tempfile.TemporaryDirectory()
+        self.addCleanup(made.cleanup)
+        self.home = pathlib.Path(made.name)
+        self.port = free_port()
+        # Nothing of the person who runs the tests: neither configuration nor clouds.yaml.
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+
+    def write(self, name: str, text: str) -> pathlib.Path:
+        path = self.home / name
+        path.write_text(text)
+        return path
+
+    def command(self, module: str, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", f"heat_spreader.cmd.{module}", *map(str, arguments)]
+
+    def fail(self, module: str, *arguments: object, code: int = 1) -> str:  # type: ignore[override]
+        """Run a command that must not start; give what it told the operator."""
+        done = subprocess.run(
+            self.command(module, *arguments),
+            cwd=self.home,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual(code, done.returncode, done.stdout + done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        return done.stderr
+
+    def conf(self, text: str = "") -> pathlib.Path:
+        return self.write("spreader.conf", f"[api]\nport = {self.port}\n{text}")
+
+
+class RunTest(CommandTest):
+    def test_without_a_clouds_yaml(self) -> None:
+        said = self.fail("run", "run", "--config-file", self.conf())
+        self.assertIn("clouds.yaml", said)
+
+    def test_with_a_cloud_that_clouds_yaml_lacks(self) -> None:
+        self.write("clouds.yaml", CLOUDS)
+        said = self.fail("run", "run", "--config-file", self.conf(), "--cloud", "north")
+        self.assertIn("north", said)
+        self.assertIn("east, west", said)
+
+    def test_on_a_port_in_use(self) -> None:
+        self.write("clouds.yaml", CLOUDS)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", self.port))
+            other.listen()
+            said = self.fail("run", "run", "--config-file", self.conf())
+        self.assertIn(f"port {self.port}", said)
+        self.assertIn("[api] port", said)
+
+    def test_on_a_database_that_is_not_at_the_head_revision(self) -> None:
+        self.write("clouds.yaml", CLOUDS)
+        conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
+        said = self.fail("run", "run", "--config-file", conf)
+        self.assertIn("heat-spreader-manage db sync", said)
+
+    def test_with_a_configuration_file_that_is_not_there(self) -> None:
+        said = self.fail("run", "run", "--config-file", self.home / "nowhere.conf")
+        self.assertIn("nowhere.conf", said)
+
+    def test_open_to_the_network_without_authentication(self) -> None:
+        self.write("clouds.yaml", CLOUDS)
+        conf = self.write("open.conf", f"[api]\nhost = 0.0.0.0\nport = {self.port}\n")
+        self.assertIn("auth_strategy", self.fail("run", "run", "--config-file", conf))
+
+    def test_without_a_word(self) -> None:
+        self.assertIn("usage", self.fail("run", code=2))
+
+    def test_it_serves_the_clouds_of_clouds_yaml_and_ends_on_sigterm(self) -> None:
+        self.write("clouds.yaml", CLOUDS)
+        with subprocess.Popen(
+            self.command("run", "run", "--config-file", self.conf()),
+            cwd=self.home,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as running:
+            try:
+                clouds = self.get(running, "/v1/clouds")["clouds"]
+                self.assertEqual(["east", "west"], [cloud["name"] for cloud in clouds])
+                running.terminate()
+                self.assertEqual(0, running.wait(20))
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(running.pid, signal.SIGKILL)
+        self.assertTrue((self.home / ".local/share/heat-spreader/heat-spreader.sqlite").exists())
+
+    def get(self, running: subprocess.Popen[str], path: str) -> dict[str, list[dict[str, str]]]:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                    return json.load(answer)  # type: ignore[no-any-return]
+            except OSError:
+                if running.poll() is not None or time.monotonic() > deadline:
+                    running.kill()
+                    raise AssertionError(running.stdout and running.stdout.read()) from None
+                time.sleep(0.1)
+
+
+class EngineTest(CommandTest):
+    def test_without_a_database(self) -> None:
+        said = self.fail("engine", "--config-file", self.conf())
+        self.assertIn("[database] connection", said)
+
+    def test_on_a_database_that_is_not_at_the_head_revision(self) -> None:
+        conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
+        self.assertIn("heat-spreader-manage db sync", self.fail("engine", "--config-file", conf))
+
+    def test_with_a_lease_that_is_too_short(self) -> None:
+        conf = self.conf(
+            f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n"
+            "[engine]\nclaim_lease = 5\n[clouds]\ntimeout = 10\n"
+        )
+        self.assertIn("claim_lease", self.fail("engine", "--config-file", conf))
+
+
+class ManageTest(CommandTest):
+    def manage(self, *arguments: str) -> str:
+        conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
+        return subprocess.run(
+            self.command("manage", "--config-file", conf, "db", *arguments),
+            cwd=self.home,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+
+    def test_a_new_database_is_brought_to_the_head_revision(self) -> None:
+        self.assertEqual("none\n", self.manage("version"))
+        self.manage("sync")
+        revision = self.manage("version").strip()
+        self.assertIn(revision, self.manage("check"))
+        self.assertIn(revision, self.manage("sync"), "a second time changes nothing")
+
+    def test_check_of_a_database_that_is_behind(self) -> None:
+        conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
+        said = self.fail("manage", "--config-file", conf, "db", "check")
+        self.assertIn("db sync", said)
+
+    def test_a_database_that_does_not_answer(self) -> None:
+        conf = self.conf(
+            "[database]\nconnection = mysql+pymysql://u:secret@127.0.0.1:9/x\n"
+            "max_retries = 1\nretry_interval = 0\n"
+        )
+        said = self.fail("manage", "--config-file", conf, "db", "version")
+        self.assertIn("cannot be used", said)
+        self.assertNotIn("secret", said)
+
+    def test_a_revision_that_does_not_exist(self) -> None:
+        conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
+        said = self.fail("manage", "--config-file", conf, "db", "sync", "9999")
+        self.assertIn("9999", said)
