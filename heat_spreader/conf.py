@@ -221,7 +221,12 @@ def register(conf: cfg.ConfigOpts) -> None:
     db_options.set_defaults(conf)
     policy_opts.set_defaults(conf, policy_file="policy.yaml")
     cors.set_defaults(
-        allow_headers=["X-Auth-Token", "OpenStack-API-Version", "If-Match", "X-OpenStack-Request-ID"],
+        allow_headers=[
+            "X-Auth-Token",
+            "OpenStack-API-Version",
+            "If-Match",
+            "X-OpenStack-Request-ID",
+        ],
         expose_headers=["OpenStack-API-Version", "ETag", "Location", "X-OpenStack-Request-ID"],
         allow_methods=["GET", "PUT", "POST", "DELETE", "PATCH"],
     )
@@ -250,7 +255,7 @@ def setup(
             list(argv),
             project="heat-spreader",
             version=VERSION,
-            default_config_files=config_files,
+            default_config_files=None if config_files is None else list(config_files),
         )
     except (cfg.ConfigFilesNotFoundError, cfg.ConfigFileValueError, cfg.ConfigFileParseError) as e:
         raise exception.StartupError(reason=str(e)) from e

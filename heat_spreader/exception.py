@@ -131,9 +131,7 @@ class CloudExists(Conflict):
 
 class CloudInUse(Conflict):
     error = "spreader.cloud_in_use"
-    message = (
-        "Cloud '%(cloud)s' still carries members of %(stacks)s stack(s); remove these members first."
-    )
+    message = "Cloud '%(cloud)s' still carries members of %(stacks)s stack(s); remove these members first."
 
 
 class AmbiguousName(Conflict):

@@ -18,10 +18,10 @@ from oslo_log import log
 from oslo_service import service
 
 from heat_spreader import conf as spreader_conf
+from heat_spreader import exception
 from heat_spreader.db import api as db_api
 from heat_spreader.db import migration
 from heat_spreader.engine import service as engine_service
-from heat_spreader import exception
 
 LOG = log.getLogger(__name__)
 

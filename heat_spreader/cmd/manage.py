@@ -17,9 +17,9 @@ from oslo_config import cfg
 from oslo_db import exception as db_exc
 
 from heat_spreader import conf as spreader_conf
+from heat_spreader import exception
 from heat_spreader.db import api as db_api
 from heat_spreader.db import migration
-from heat_spreader import exception
 
 
 def _sync(conf: cfg.ConfigOpts) -> int:
@@ -42,7 +42,9 @@ def _check(conf: cfg.ConfigOpts) -> int:
 def _add_commands(subparsers: object) -> None:
     db = subparsers.add_parser("db", help="The database schema.")  # type: ignore[attr-defined]
     commands = db.add_subparsers(dest="operation", required=True)
-    sync = commands.add_parser("sync", help="Create the tables, or migrate them to the newest form.")
+    sync = commands.add_parser(
+        "sync", help="Create the tables, or migrate them to the newest form."
+    )
     sync.add_argument("revision", nargs="?", default="head", help="Stop at this revision.")
     sync.set_defaults(run=_sync)
     commands.add_parser("version", help="Print the revision of the database.").set_defaults(
@@ -56,9 +58,7 @@ def _add_commands(subparsers: object) -> None:
 def main() -> int:
     """Exit code 0 when done, 1 when it cannot be done."""
     conf = cfg.CONF
-    conf.register_cli_opt(
-        cfg.SubCommandOpt("command", title="Commands", handler=_add_commands)
-    )
+    conf.register_cli_opt(cfg.SubCommandOpt("command", title="Commands", handler=_add_commands))
     try:
         # What it prints is its answer; what it logs must not get between.
         spreader_conf.setup(conf, sys.argv[1:], defaults={("use_stderr", None): True})

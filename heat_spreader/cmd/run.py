@@ -26,16 +26,16 @@ from oslo_db import exception as db_exc
 from oslo_log import log
 from oslo_service import service
 
-from heat_spreader.api import app
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
+from heat_spreader import exception
+from heat_spreader import rpc
+from heat_spreader.api import app
 from heat_spreader.db import api as db_api
 from heat_spreader.db import migration
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
 from heat_spreader.engine import service as engine_service
-from heat_spreader import exception
-from heat_spreader import rpc
 
 LOG = log.getLogger(__name__)
 

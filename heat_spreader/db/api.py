@@ -110,8 +110,8 @@ def _sqlite_listeners() -> Any:
             for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL"):
                 dbapi.execute("PRAGMA " + pragma)
             if _idle is None and _is_file(engine.url):
-                where, how = engine.dialect.create_connect_args(engine.url)
-                _idle = sqlite3.connect(*where, **{**how, "check_same_thread": False})
+                (file,), how = engine.dialect.create_connect_args(engine.url)
+                _idle = sqlite3.connect(file, uri=how.get("uri", False), check_same_thread=False)
                 _idle.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
         if len(engines) == 1:  # oslo.db creates the writer's engine first

@@ -119,9 +119,10 @@ class Observer:
     def stop(self) -> None:
         """End all lanes; returns when none runs any more or a probe's time has passed."""
         self._halt.set()
-        for lane in self._lanes.values():
+        lanes = list(self._lanes.values())  # a refresh may be under way
+        for lane in lanes:
             lane.wake.set()
-        for lane in self._lanes.values():
+        for lane in lanes:
             lane.thread.join(self._settings.probe_timeout)
 
     def observe(self, cloud: models.Cloud, lane: "_Lane") -> None:
@@ -131,7 +132,7 @@ class Observer:
         found: list[heat.HeatStack] | None = None
         outcome, detail = values.Outcome.OK, "it answers"
         try:
-            connection = self._connections.connect(cloud.config_cloud, cloud.region)
+            connection = self._connections.connect(cloud.config_cloud or cloud.name, cloud.region)
             # Heat stacks that were taken over carry no tag of ours.
             tag = None if db_api.has_adopted_members(ctx, cloud.id) else TAG
             found = heat.list_stacks(connection, tag)
@@ -176,13 +177,10 @@ class Observer:
             for heat_id in before.keys() | listed.keys()
             if (row := listed.get(heat_id)) is None or row != before.get(heat_id)
         ]
-        lane.listed = listed
         lane.snapshot = Snapshot(at, listed)
         lane.busy = any(row.in_progress for row in found)
-        if not moved:
-            return
         stacks = set()
-        for member in db_api.members_of_heat_stacks(ctx, cloud.id, moved):
+        for member in db_api.members_of_heat_stacks(ctx, cloud.id, moved) if moved else ():
             row = listed.get(member.heat_stack_id)
             if row is None or (row.status, row.updated_time) != (
                 member.heat_status,
@@ -193,6 +191,8 @@ class Observer:
             db_api.nudge_stacks(ctx, stacks)
             for stack_id in stacks:
                 self._nudge(ctx, stack_id)
+        # Last, so that what a database that is away could not be told is found again.
+        lane.listed = listed
 
     def _judge(self, ctx: context.RequestContext, cloud: models.Cloud) -> None:
         cloud = db_api.get_cloud(ctx, cloud.id, None)

@@ -578,7 +578,9 @@ class Round:
         return {member_id: future.result() for member_id, future in begun.items()}
 
     def _connection(self, member: models.Member) -> Any:
-        return self._connections.connect(member.cloud.config_cloud, member.cloud.region)
+        return self._connections.connect(
+            member.cloud.config_cloud or member.cloud.name, member.cloud.region
+        )
 
     def _now(self) -> datetime.datetime:
         """The database's time, carried on by our own clock since the claim."""

@@ -359,7 +359,9 @@ class FakeKeystone(Service):
                 for kind, name, endpoints in services
             ],
         }
-        return webob.Response(json={"token": body}, status=201, headers={"X-Subject-Token": token})
+        response = webob.Response(json={"token": body}, status=201)
+        response.headers["X-Subject-Token"] = token
+        return response
 
 
 # -- Heat ------------------------------------------------------------------------------------------

@@ -56,7 +56,9 @@ class TestMadeWith(test_app.APITest):
         self.assertIn("east", error["detail"])
         self.patch("/v1/stacks/web/members/east", {"parameters": {"image": "east"}}, 409)
         self.http.put_json(
-            "/v1/stacks/web/members/east", {"weight": "1", "parameters": {"image": "x"}}, status=409
+            "/v1/stacks/web/members/east",
+            {"weight": "1", "parameters": {"image": "x"}},
+            status=409,
         )
 
     def test_afterwards_all_else_still_changes(self) -> None:

@@ -14,6 +14,7 @@
 
 import datetime
 import os
+import pathlib
 import time
 
 import fixtures
@@ -204,3 +205,28 @@ class TestValues(backends.DatabaseTestCase):
                 self.assertEqual(
                     set(), sa.inspect(record).unloaded & set(sa.inspect(table).columns.keys())
                 )
+
+
+class TestSQLite(backends.DatabaseTestCase):
+    on = ("sqlite",)
+
+    def test_a_file_is_set_up_for_threads(self):
+        with db_api.engine().connect() as connection:
+            for pragma, expected in (
+                ("journal_mode", "wal"),
+                ("foreign_keys", 1),
+                ("synchronous", 1),
+                ("busy_timeout", 30000),
+            ):
+                found = connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
+                self.assertEqual(expected, found, pragma)
+
+    def test_its_log_is_copied_back_only_at_the_end(self):
+        """After each write it would be, if no connection stayed open; and that takes far longer."""
+        log = pathlib.Path(db_api.engine().url.database + "-wal")
+        for name in ("a", "b"):
+            self.stack(name)
+            self.assertTrue(log.exists())
+        db_api.dispose()
+        self.assertFalse(log.exists())
+        self.assertEqual(2, len(db_api.list_stacks(self.ctx, None, limit=10)))

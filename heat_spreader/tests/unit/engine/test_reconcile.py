@@ -17,6 +17,7 @@ takes none.
 """
 
 import collections
+from concurrent import futures
 
 from heat_spreader.db import api as db_api
 from heat_spreader.tests.unit.engine import world
@@ -976,3 +977,382 @@ class TestNudges(world.WorldTest):
             # Like a late message: the stack is not due, somebody else had the round already.
             self.engine.reconcile(web)
         self.assertIn(web, db_api.due_stacks(self.world.ctx, 10))
+
+
+class Fuse:
+    """Lets so many requests and uses of the database pass; then the engine is dead."""
+
+    def __init__(self, length):
+        self.length = length
+        self.passed = 0
+        self.dead_before = ""
+
+    def __call__(self, when, what):
+        if self.dead_before:
+            raise world.Killed
+        if when == "before":
+            if self.passed == self.length:
+                self.dead_before = what
+                raise world.Killed
+            self.passed += 1
+
+
+class Crash(world.WorldTest):
+    """An engine is killed at every point of its way, and another one takes over after the lease.
+
+    To die after one request or use of the database is the same as to die before the next one. Each
+    point gets a stack of its own; all live in the same clouds at the same time.
+    """
+
+    def prepare(self, names, settled):
+        stacks = {name: self.world.create_stack(name=name) for name in names}
+        if settled:
+            self.world.until(lambda: all(map(self.world.at_rest, stacks.values())), self.engine)
+        return stacks
+
+    def live(self, stacks, fuses, seconds):
+        for _ in range(seconds):
+            self.engine.look()
+            due = db_api.due_stacks(self.world.ctx, 1000)
+            for stack, fuse in zip(stacks.values(), fuses, strict=True):
+                if stack in due and not fuse.dead_before:
+                    with self.world.watched(fuse):
+                        try:
+                            self.engine.reconcile(stack)
+                        except world.Killed:
+                            pass
+            self.clock.advance(1)
+
+    def everywhere(self, change, done, *, before=None, seconds=8, settled=True):
+        """Do ``change`` to stacks, kill their engines, and see that ``done`` is so for each.
+
+        :param done: is given the name of a stack and its id
+        :param before: is called before stacks are made, of which some come after a change
+        """
+        before = before or (lambda: None)
+        before()
+        whole = Fuse(10**6)
+        first = self.prepare(["whole"], settled)
+        change(first["whole"])
+        self.live(first, [whole], seconds)
+        self.assertTrue(done("whole", first["whole"]), "it takes longer when nobody dies")
+
+        # Jitter may cost a round more or less.
+        names = [f"web{i}" for i in range(whole.passed + 3)]
+        before()
+        stacks = self.prepare(names, settled)
+        fuses = [Fuse(i) for i in range(len(names))]
+        for stack in stacks.values():
+            change(stack)
+        self.live(stacks, fuses, seconds)
+        self.assertEqual("", fuses[-1].dead_before)
+        self.assertGreaterEqual(sum(bool(fuse.dead_before) for fuse in fuses), whole.passed - 3)
+
+        self.clock.advance(self.world.lease + 1)
+        fresh = self.world.engine("engine2")
+        for _ in range(60):
+            fresh.work()
+            wrong = [
+                f"{name}, killed before {fuse.dead_before}: {self.world.units(name)}"
+                for (name, stack), fuse in zip(stacks.items(), fuses, strict=True)
+                if not done(name, stack) or not self.world.at_rest(stack)
+            ]
+            if not wrong:
+                break
+            self.clock.advance(1)
+        self.assertEqual([], wrong)
+        return fresh
+
+    def runs(self, *units):
+        def done(name, stack):
+            if self.world.units(name) != units:
+                return False
+            row = self.world.row(stack)
+            return (
+                row.status in ("ACTIVE", "DEGRADED") and row.observed_generation == row.generation
+            )
+
+        return done
+
+    def one_each(self):
+        """No cloud has two Heat stacks for one of ours."""
+        for cloud_heat in self.heats.values():
+            names = [found.name for found in cloud_heat.live()]
+            self.assertEqual(len(set(names)), len(names))
+
+    def gone(self, name, stack):
+        return set(self.world.units(name)) == {None} and self.world.stack(stack) is None
+
+
+class TestCrash(Crash):
+    def test_create(self):
+        self.everywhere(lambda stack: None, self.runs(6, 2, 2), settled=False)
+        self.one_each()
+
+    def test_create_with_answers_that_are_lost(self):
+        self.heats["cloud2"].fault("lose", method="POST")
+
+        def made(name, stack):
+            return self.world.units(name) == (6, 2, 2)
+
+        fresh = self.everywhere(lambda stack: None, made, settled=False, seconds=6)
+        self.heats["cloud2"].heal()
+        stacks = [row.id for row in db_api.list_stacks(self.world.ctx, None, limit=1000)]
+        self.world.until(lambda: all(map(self.world.at_rest, stacks)), fresh)
+        self.one_each()
+
+    def test_new_weights(self):
+        self.everywhere(
+            lambda stack: self.world.change(stack, weights=".2 .2 .6"), self.runs(2, 2, 6)
+        )
+        self.one_each()
+
+    def test_failover(self):
+        def in_sight():
+            self.heats["cloud3"].heal()
+            self.world.until(lambda: self.world.cloud("cloud3").verdict == "healthy", self.engine)
+
+        fresh = self.everywhere(
+            lambda stack: self.heats["cloud3"].fault("refuse"),
+            self.runs(7, 3, 2),
+            before=in_sight,
+            seconds=10,
+        )
+        self.heats["cloud3"].heal()
+        back = self.runs(6, 2, 2)
+        rows = db_api.list_stacks(self.world.ctx, None, limit=1000)
+        self.world.until(lambda: all(back(row.name, row.id) for row in rows), fresh)
+        self.one_each()
+
+    def test_delete(self):
+        self.everywhere(lambda stack: self.world.change(stack, deleting=True), self.gone)
+        self.assertEqual(0, self.world.live())
+
+    def test_leaving(self):
+        def leave(stack):
+            self.world.change(
+                stack,
+                members={
+                    "cloud1": {"weight": "0.8"},
+                    "cloud3": {"leaving": True, "weight": "0"},
+                },
+            )
+
+        self.everywhere(leave, self.runs(8, 2, None))
+        self.one_each()
+
+    def test_drift(self):
+        def drift(stack):
+            name = self.world.row(stack).name
+            self.world.by_hand("cloud1").resize(9, name)
+
+        self.everywhere(drift, self.runs(6, 2, 2))
+        told = [
+            len(self.world.events(row.id, "member.drift"))
+            for row in db_api.list_stacks(self.world.ctx, None, limit=1000)
+        ]
+        # Who comes after a crash cannot tell drift from a write of the one that died.
+        self.assertEqual({0, 1}, set(told))
+
+
+class TestCrashWithoutConvergence(Crash):
+    convergence = False
+
+    def test_new_weights(self):
+        self.everywhere(
+            lambda stack: self.world.change(stack, weights=".2 .2 .6"), self.runs(2, 2, 6)
+        )
+        for row in db_api.list_stacks(self.world.ctx, None, limit=1000):
+            self.assertEqual([], self.world.events(row.id, "member.drift"))
+
+
+class Stall:
+    """At one point of its round an engine stands still until something else has happened."""
+
+    def __init__(self, length, meanwhile):
+        self.length = length
+        self.passed = 0
+        self.meanwhile = meanwhile
+        self.stalled_before = ""
+
+    def __call__(self, when, what):
+        if when == "before":
+            if self.passed == self.length:
+                self.stalled_before = what
+                self.meanwhile()
+            self.passed += 1
+
+
+class TestManyEngines(world.WorldTest):
+    # A PATCH that was on the wire when its engine was superseded comes too late, and is healed.
+    may_trespass = True
+
+    def setUp(self):
+        super().setUp()
+        self.other = self.world.engine("engine2")
+        self.other.look()
+
+    def writes(self):
+        return len(self.world.asked("POST", "PATCH", "DELETE"))
+
+    def everything(self, stack):
+        """All that the database knows of a stack."""
+        row = self.world.stack(stack)
+        rows = [row, *row.members] if row else []
+        return [
+            {column.key: getattr(item, column.key) for column in item.__table__.columns}
+            for item in rows
+        ] + [event.id for event in self.world.events(stack)]
+
+    def superseded_everywhere(self, change, units, *, settled=True):
+        """Its lease ends while an engine stands still, another one does all the work; it wakes.
+
+        It must write nothing any more: neither to the database, nor to Heat but for the one request
+        that it was sending.
+        """
+        for length in range(1, 100):
+            name = f"web{length}"
+            stack = self.world.create_stack(name=name)
+            if settled:
+                self.world.settle(stack, self.engine)
+            self.engine.look()
+            change(stack)
+            found = []
+
+            def meanwhile(stack=stack, found=found):
+                self.clock.advance(self.world.lease + 1)
+                self.world.settle(stack, self.other)
+                found[:] = [self.everything(stack), self.writes()]
+
+            stall = Stall(length, meanwhile)
+            with self.world.watched(stall):
+                self.engine.reconcile(stack)
+            if not stall.stalled_before:
+                break
+            what = stall.stalled_before
+            self.assertEqual(found[0], self.everything(stack), what)
+            on_the_wire = what.split()[0] in ("POST", "PATCH", "DELETE")
+            self.assertEqual(found[1] + on_the_wire, self.writes(), what)
+            self.world.settle(stack, self.other)
+            self.world.until(lambda name=name: self.world.units(name) == units, self.other)
+        # The claim is one more; nothing is wrong with an engine that stands still before it.
+        self.assertGreaterEqual(length, 5)
+        for cloud_heat in self.heats.values():
+            names = [made.name for made in cloud_heat.live()]
+            self.assertEqual(len(set(names)), len(names))
+
+    def test_superseded_while_it_creates(self):
+        self.superseded_everywhere(lambda stack: None, (6, 2, 2), settled=False)
+
+    def test_superseded_while_it_resizes(self):
+        self.superseded_everywhere(lambda stack: self.world.change(stack, count=20), (12, 4, 4))
+
+    def test_superseded_while_it_deletes(self):
+        self.superseded_everywhere(
+            lambda stack: self.world.change(stack, deleting=True), (None, None, None)
+        )
+
+    def test_superseded_while_it_waits_for_a_token(self):
+        """A slow Keystone takes the lease away before the PATCH is on the wire."""
+        web = self.world.create_stack()
+        self.world.settle(web, self.engine)
+        self.world.change(web, count=20)
+        other = self.world.engine("engine3", connections=self.world.connect())
+        other.look()
+        slow = []
+
+        def keystone(request, proceed):
+            if not slow:
+                slow.append(request.path)
+                self.clock.advance(self.world.lease + 1)
+                self.world.settle(web, other)
+            return proceed()
+
+        def token_ends(when, what):
+            if (when, what) == ("after", "save_members"):
+                self.world.keystone.fault(keystone)
+                self.world.connections.forget()
+
+        before = self.writes()
+        with self.world.watched(token_ends):
+            self.engine.reconcile(web)
+        self.assertTrue(slow)
+        self.assertEqual(before + 3, self.writes())
+        self.assertEqual((12, 4, 4), self.world.units())
+
+    def test_both_try_all_the_time(self):
+        """Whatever the one is about to do, the other one tries to have a round of its own."""
+        web = self.world.create_stack()
+
+        def other(when, what):
+            self.other.look()
+            self.other.reconcile(web)
+
+        def rounds():
+            with self.world.watched(other):
+                self.engine.reconcile(web)
+            self.engine.look()
+            self.clock.advance(1)
+
+        for _ in range(4):
+            rounds()
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual(3, len(self.world.asked("POST")))
+        self.world.change(web, count=20)
+        for _ in range(4):
+            rounds()
+        self.assertEqual((12, 4, 4), self.world.units())
+        self.assertEqual(3, len(self.world.asked("PATCH")))
+        self.assertEqual([], self.world.trespasses)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+
+    def test_side_by_side(self):
+        """In threads of their own, with lanes for each cloud."""
+        engines = [self.world.engine(f"engine{i}", threads=True) for i in (3, 4)]
+        for engine in engines:
+            self.addCleanup(engine.reconciler.stop)
+        names = [f"web{i}" for i in range(4)]
+        stacks = [self.world.create_stack(name=name) for name in names]
+        with futures.ThreadPoolExecutor(2) as pool:
+            for count, units in ((10, (6, 2, 2)), (20, (12, 4, 4))):
+                for stack in stacks:
+                    self.world.change(stack, count=count)
+                for _ in range(40):
+                    list(pool.map(lambda engine: engine.work(), engines))
+                    self.clock.advance(1)
+                    if all(map(self.world.at_rest, stacks)):
+                        break
+                self.assertEqual({units}, {self.world.units(name) for name in names})
+        self.assertEqual(3 * 4, len(self.world.asked("POST")))
+        self.assertEqual(3 * 4, len(self.world.asked("PATCH")))
+        self.assertEqual([], self.world.trespasses)
+
+    def test_a_dead_engine_delays_its_stacks_by_one_lease(self):
+        web = self.world.create_stack()
+        self.engine.look()
+        with self.world.watched(Fuse(1)):
+            self.assertRaises(world.Killed, self.engine.reconcile, web)
+        self.other.look()
+        self.clock.advance(self.world.lease - 1)
+        self.other.work()
+        self.assertEqual((None, None, None), self.world.units())
+        self.assertEqual("engine1", self.world.row(web).claimed_by)
+        self.clock.advance(1)
+        self.other.work()
+        self.assertEqual((6, 2, 2), self.world.units())
+
+    def test_a_lease_outlasts_a_slow_round(self):
+        """An engine that is slow, but not too slow, keeps what it holds."""
+        web = self.world.create_stack()
+        self.engine.look()
+
+        def slow(when, what):
+            if when == "before" and what in ("renew_claim", "save_round"):
+                self.clock.advance(self.world.lease - 5)
+                self.other.sweep()
+
+        with self.world.watched(slow):
+            self.engine.reconcile(web)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertIsNone(self.world.row(web).claimed_by)
+        self.assertEqual(1, self.world.row(web).claim_epoch)
