@@ -249,7 +249,9 @@ def setup(
     log.register_options(conf)
     for (option, group), default in (defaults or {}).items():
         conf.set_default(option, default, group=group)
-    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), "openstack=WARN"])
+    log.set_defaults(
+        default_log_levels=[*log.get_default_log_levels(), "openstack=WARN", "keystoneauth=ERROR"]
+    )
     try:
         conf(
             list(argv),

@@ -1,0 +1,223 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The engine process from start to stop, in this process: real threads, sockets and time.
+
+Only its intervals are shorter than an operator would have them, and the bus is in memory.
+"""
+
+import threading
+import time
+
+from oslotest import base
+
+from heat_spreader import context
+from heat_spreader import rpc
+from heat_spreader.db import api as db_api
+from heat_spreader.engine import service
+from heat_spreader.tests import fake_heat
+from heat_spreader.tests import fixtures as spreader_fixtures
+from heat_spreader.tests.unit.engine import world
+
+
+class ServiceTest(base.BaseTestCase):
+    def setUp(self):
+        super().setUp()
+        self.config = self.useFixture(spreader_fixtures.Database()).config
+        self.site = self.useFixture(fake_heat.FakeSite("cloud1", "cloud2", "cloud3"))
+        self.config.set(host="test-host")
+        self.config.set(
+            "engine",
+            sweep_interval=0.05,
+            progress_interval=0.05,
+            resync_interval=300.0,
+            retry_interval=0.2,
+            claim_lease=4.0,
+            threads=4,
+            zone="north",
+        )
+        self.config.set("health", probe_interval=0.1, probe_timeout=1.0)
+        self.config.set("clouds", config_file=self.site.clouds_yaml, timeout=1.0)
+        self.ctx = context.RequestContext(user_id="alice", project_id="p", overwrite=False)
+        self.ids = {name: self.register(name) for name in self.site.heats}
+
+    def register(self, name):
+        values = {"name": name, "project_id": "p", "kind": "config", "config_cloud": name}
+        return db_api.create_cloud(self.ctx, values).id
+
+    def start(self):
+        engine = service.Engine(self.config.conf, "fake://")
+        engine.start()
+        self.addCleanup(engine.stop)
+        return engine
+
+    def create_stack(self, count=10):
+        stack = db_api.create_stack(
+            self.ctx,
+            {
+                "name": "web",
+                "project_id": "p",
+                "user_id": "alice",
+                "count": count,
+                "template": world.TEMPLATE,
+                "failover_toleration": 0,
+                "failback_stable": 0,
+            },
+            [
+                {"cloud_id": cloud_id, "weight": weight}
+                for cloud_id, weight in zip(self.ids.values(), ("0.6", "0.2", "0.2"), strict=True)
+            ],
+        )
+        return stack.id
+
+    def stack(self, stack_id):
+        return db_api.get_stack(self.ctx, stack_id, None)
+
+    def units(self):
+        found = [heat.stack("web") for heat in self.site.heats.values()]
+        return tuple(int(stack.parameters["count"]) if stack else None for stack in found)
+
+    def until(self, condition):
+        for _ in range(1000):
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it did not come so within 10 s")
+
+
+class TestEngine(ServiceTest):
+    def test_the_main_job(self):
+        """6/2/2, a cloud is killed: 7/3/0, it comes back: 6/2/2."""
+        stack = self.create_stack()
+        self.start()
+        self.until(lambda: self.units() == (6, 2, 2))
+        self.until(lambda: self.stack(stack).status == "ACTIVE")
+        self.site.heats["cloud3"].fault("refuse")
+        self.until(lambda: self.units() == (7, 3, 2))
+        self.until(lambda: self.stack(stack).status == "DEGRADED")
+        self.site.heats["cloud3"].heal()
+        self.until(lambda: self.units() == (6, 2, 2))
+        self.until(lambda: self.stack(stack).status == "ACTIVE")
+        self.assertEqual([6, 2, 2], [member.share for member in self.stack(stack).members])
+        for heat in self.site.heats.values():
+            self.assertEqual(1, len(heat.asked("POST")))
+
+    def test_a_sweep_finds_what_is_due(self):
+        """No message comes: the stack is stored and that is all."""
+        self.start()
+        self.until(lambda: db_api.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        self.create_stack()
+        self.until(lambda: self.units() == (6, 2, 2))
+
+    def test_a_message_leads_to_a_round(self):
+        self.config.set("engine", sweep_interval=3600.0)
+        stack = self.create_stack()
+        self.start()
+        self.until(lambda: db_api.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        self.assertEqual((None, None, None), self.units())
+        transport = rpc.get_transport(self.config.conf, "fake://")
+        self.addCleanup(transport.cleanup)
+        rpc.EngineClient(transport).reconcile(self.ctx, stack)
+        self.until(lambda: self.units() == (6, 2, 2))
+
+    def test_heartbeat(self):
+        self.start()
+
+        def engines():
+            with db_api.engine().connect() as connection:
+                return connection.exec_driver_sql("SELECT id, host, zone FROM engines").all()
+
+        self.until(engines)
+        [(engine_id, host, zone)] = engines()
+        self.assertTrue(engine_id.startswith("test-host:"))
+        self.assertEqual(("test-host", "north"), (host, zone))
+
+    def test_what_it_sees_is_under_the_name_of_its_host(self):
+        self.start()
+
+        def observers():
+            _, found = db_api.list_observations(self.ctx, self.ids.values())
+            return {row.observer for rows in found.values() for row in rows}
+
+        self.until(observers)
+        self.assertEqual({"test-host"}, observers())
+
+
+class TestStop(ServiceTest):
+    def threads(self):
+        return {thread for thread in threading.enumerate() if thread.is_alive()}
+
+    def stop(self, engine):
+        started = time.monotonic()
+        engine.stop()
+        engine.wait()
+        return time.monotonic() - started
+
+    def test_all_threads_end(self):
+        before = self.threads()
+        engine = service.Engine(self.config.conf, "fake://")
+        engine.start()
+        self.create_stack()
+        self.until(lambda: self.units() == (6, 2, 2))
+        self.assertGreater(len(self.threads() - before), 3)
+        self.assertLess(self.stop(engine), 2)
+        ours = ("round", "work", "observe")
+        left = [t.name for t in self.threads() - before if t.name.startswith(ours)]
+        self.assertEqual([], left)
+        seen = sum(len(heat.requests) for heat in self.site.heats.values())
+        time.sleep(0.05)
+        self.assertEqual(seen, sum(len(heat.requests) for heat in self.site.heats.values()))
+
+    def test_before_anything_was_done(self):
+        engine = service.Engine(self.config.conf, "fake://")
+        engine.start()
+        self.assertLess(self.stop(engine), 2)
+
+    def test_a_round_in_hand_is_finished(self):
+        """It gives its claim back, so nobody has to wait for the lease."""
+        posted = threading.Event()
+
+        def slow(request, proceed):
+            posted.set()
+            time.sleep(0.05)
+            return proceed()
+
+        self.site.heats["cloud1"].fault(slow, method="POST")
+        stack = self.create_stack()
+        engine = service.Engine(self.config.conf, "fake://")
+        engine.start()
+        self.assertTrue(posted.wait(10))
+        self.assertLess(self.stop(engine), 2)
+        row = self.stack(stack)
+        self.assertIsNone(row.claimed_by)
+        self.assertIsNotNone(row.members[0].heat_stack_id)
+        self.assertEqual((6, 2, 2), self.units())
+
+    def test_with_a_cloud_that_hangs(self):
+        """No longer than its timeout."""
+        engine = service.Engine(self.config.conf, "fake://")
+        engine.start()
+        self.create_stack()
+        self.until(lambda: self.units() == (6, 2, 2))
+        self.site.heats["cloud2"].fault("hang")
+        self.until(lambda: db_api.get_cloud(self.ctx, "cloud2", None).verdict != "healthy")
+        self.assertLess(self.stop(engine), 4)
+
+    def test_started_again(self):
+        engine = service.Engine(self.config.conf, "fake://")
+        engine.start()
+        self.create_stack()
+        self.until(lambda: self.units() == (6, 2, 2))
+        self.stop(engine)
+        db_api.update_stack(self.ctx, self.stack("web").id, values={"count": 20})
+        self.start()
+        self.until(lambda: self.units() == (12, 4, 4))
