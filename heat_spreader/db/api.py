@@ -202,6 +202,7 @@ def create_stack(
             stack.members.append(_member(stack, position, member))
         session.add(stack)
         session.flush()
+        stack = _load_stack(session, stack.id)
         add_event(
             session,
             ctx,
@@ -210,7 +211,7 @@ def create_stack(
             stack=stack,
             after=_wanted(stack),
         )
-        return _load_stack(session, stack.id)
+        return stack
 
 
 @_retry
@@ -395,7 +396,7 @@ def _wanted(stack: models.Stack) -> dict[str, Any]:
         "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
         "deleting": stack.deleting,
         "members": {
-            member.cloud_id: {
+            member.cloud.name: {
                 "weight": member.weight,
                 "minimum": member.minimum,
                 "maximum": member.maximum,
@@ -407,12 +408,29 @@ def _wanted(stack: models.Stack) -> dict[str, Any]:
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What a user changed, in words: "Changed: count from 10 to 12; weight of east from 0.6 to 0.5"."""
     if after["deleting"] and not before["deleting"]:
         return "Deletion asked for."
-    if before["count"] != after["count"]:
-        return f"Count changed from {before['count']} to {after['count']}."
-    changed = [key for key in after if before[key] != after[key]]
-    return f"Changed: {', '.join(changed)}." if changed else "Other settings changed."
+    changes = [
+        f"{key.replace('_', ' ')} from {before[key]} to {after[key]}"
+        for key in ("count", "count_parameter")
+        if before[key] != after[key]
+    ]
+    if before["failover"] != after["failover"]:
+        changes.append("failover")
+    for cloud, wanted in after["members"].items():
+        was = before["members"].get(cloud)
+        if was is None:
+            changes.append(f"{cloud} joins with weight {wanted['weight']}")
+        elif wanted["leaving"] and not was["leaving"]:
+            changes.append(f"{cloud} is to leave")
+        else:
+            changes += [
+                f"{key} of {cloud} from {was[key]} to {wanted[key]}"
+                for key in ("weight", "minimum", "maximum")
+                if was[key] != wanted[key]
+            ]
+    return f"Changed: {'; '.join(changes)[:2000]}." if changes else "Other settings changed."
 
 
 # --- clouds ---------------------------------------------------------------------------------------

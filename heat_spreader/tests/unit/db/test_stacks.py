@@ -260,7 +260,7 @@ class TestUpdate(backends.DatabaseTestCase):
         stack = self.stack()
         self.update(stack, values={"count": 12})
         event = self.events(type="stack.update")[0]
-        self.assertEqual("Count changed from 10 to 12.", event.message)
+        self.assertEqual("Changed: count from 10 to 12.", event.message)
         self.assertEqual((10, 12), (event.before["count"], event.after["count"]))
         self.update(stack, values={"description": "x"}, event="weight.update")
         self.assertEqual(1, len(self.events(type="weight.update")))
