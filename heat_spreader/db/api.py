@@ -139,14 +139,18 @@ def dispose() -> None:
     _facade.dispose_pool()
 
 
+# Asked for in almost every transaction, so not put together anew each time.
+_CLOCKS = {
+    "sqlite": sa.select(sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now", type_=models.Time)),
+    "postgresql": sa.select(sa.func.timezone("UTC", sa.func.clock_timestamp(), type_=models.Time)),
+    "mysql": sa.select(sa.func.utc_timestamp(sa.text("6"), type_=models.Time)),
+}
+_CLOCKS["mariadb"] = _CLOCKS["mysql"]
+
+
 def now(session: orm.Session) -> datetime.datetime:
     """The database's clock in naive UTC: the only clock that all engines share."""
-    dialect = session.get_bind().dialect.name
-    clock: Any = {
-        "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now", type_=models.Time),
-        "postgresql": sa.func.timezone("UTC", sa.func.clock_timestamp(), type_=models.Time),
-    }.get(dialect, sa.func.utc_timestamp(sa.text("6"), type_=models.Time))
-    return session.scalars(sa.select(clock)).one()
+    return session.scalars(_CLOCKS[session.get_bind().dialect.name]).one()
 
 
 @contextlib.contextmanager
@@ -390,20 +394,22 @@ def _load_stack(session: orm.Session, stack_id: str) -> models.Stack:
 
 def _wanted(stack: models.Stack) -> dict[str, Any]:
     """The part of a stack that users argue about, small enough to keep with every event."""
+    members: dict[str, Any] = {}
+    for member in stack.members:
+        # A project's own cloud and a shared one may have the same name.
+        label = member.cloud_id if member.cloud.name in members else member.cloud.name
+        members[label] = {
+            "weight": member.weight,
+            "minimum": member.minimum,
+            "maximum": member.maximum,
+            "leaving": member.leaving,
+        }
     return {
         "count": stack.count,
         "count_parameter": stack.count_parameter,
         "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
         "deleting": stack.deleting,
-        "members": {
-            member.cloud.name: {
-                "weight": member.weight,
-                "minimum": member.minimum,
-                "maximum": member.maximum,
-                "leaving": member.leaving,
-            }
-            for member in stack.members
-        },
+        "members": members,
     }
 
 

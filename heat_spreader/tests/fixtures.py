@@ -54,27 +54,16 @@ class Config(fixtures.Fixture):
 
 
 class Database(fixtures.Fixture):
-    """A database with the tables of the models: an empty one in a file of its own, or a given one.
+    """An empty database in a file of its own, with the tables of the models.
 
     :ivar config: the ``Config`` that names it
     """
 
-    def __init__(self, url: str | None = None) -> None:
-        super().__init__()
-        self._url = url
-
     def _setUp(self) -> None:
         self.config = self.useFixture(Config())
-        if self._url is None:
-            file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / "spreader.sqlite"
-            file.write_bytes(_empty_file())
-            self._configure(f"sqlite:///{file}")
-        else:
-            self._configure(self._url)
-            models.Base.metadata.create_all(db_api.engine())
-
-    def _configure(self, url: str) -> None:
-        self.config.set("database", connection=url)
+        file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / "spreader.sqlite"
+        file.write_bytes(_empty_file())
+        self.config.set("database", connection=f"sqlite:///{file}")
         db_api.configure(self.config.conf)
         self.addCleanup(db_api.dispose)
 

@@ -72,7 +72,9 @@ def judge(
     if majority(good):
         return values.Judgement(Verdict.HEALTHY, "it answers")
     if previous is Verdict.UNKNOWN:
-        return values.Judgement(Verdict.UNKNOWN, f"never seen yet; {_says(fresh)}")
+        # Still to be seen for the first time: a single lost answer says nothing, so no reason yet.
+        reason = "" if missed else f"never seen yet; {_says(fresh)}"
+        return values.Judgement(Verdict.UNKNOWN, reason)
     if missed:
         return values.Judgement(
             Verdict.SUSPECT, f"missed {max(r.misses for r in missed)} of {misses}; {_says(missed)}"

@@ -331,10 +331,10 @@ def _names(members: Iterable[values.Member]) -> str:
 
 
 def _unseen(m: values.Member) -> bool:
-    """Nothing is wrong with the cloud: the first look at it is still to come."""
-    return not m.seen and (
-        m.verdict is Verdict.HEALTHY or (m.verdict is Verdict.UNKNOWN and not m.verdict_reason)
-    )
+    """Nothing is wrong with the cloud: the first look at it, or the verdict on it, is to come."""
+    if m.verdict is Verdict.UNKNOWN:
+        return not m.verdict_reason
+    return not m.seen and m.verdict is Verdict.HEALTHY
 
 
 def _ledger(

@@ -70,7 +70,10 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A verdict with the rule and the evidence that it rests on, in one sentence."""
+    """A verdict with the rule and the evidence that it rests on, in one sentence.
+
+    The reason is empty only while a cloud is still to be seen for the first time.
+    """
 
     verdict: Verdict
     reason: str

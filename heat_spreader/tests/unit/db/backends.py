@@ -26,10 +26,12 @@ import datetime
 import functools
 import os
 import secrets
+import tempfile
 import threading
 from typing import Any
 import unittest
 
+from oslo_config import cfg
 from oslo_db import exception as db_exc
 from oslo_db.sqlalchemy import provision
 from oslotest import base
@@ -42,6 +44,8 @@ from heat_spreader.db import models
 from heat_spreader.tests import fixtures as spreader_fixtures
 
 SERVERS = ("mysql", "postgresql")
+# Asked for now: within a test it is a directory that ends with the test.
+_TEMPORARY = tempfile.gettempdir()
 REQUIRED = bool(os.environ.get("SPREADER_TEST_REQUIRE_SERVERS"))
 
 
@@ -94,6 +98,10 @@ class OnEach:
 @contextlib.contextmanager
 def new_database(server: str) -> Iterator[str]:
     """The URL of a database that is there for the time of the context."""
+    if server == "sqlite":
+        with tempfile.TemporaryDirectory(dir=_TEMPORARY) as directory:
+            yield f"sqlite:///{directory}/spreader.sqlite"
+        return
     name = f"spreader_{secrets.token_hex(6)}"
     admin(server).create_named_database(name)
     try:
@@ -110,17 +118,32 @@ def shared_database(server: str) -> str:
     return stack.enter_context(new_database(server))
 
 
+_bound: tuple[str, Any] | None = None
+
+
+def bind(conf: cfg.ConfigOpts) -> None:
+    """Put the configured database behind ``db.api``, unless the test before has left it there.
+
+    Most of the time that a test takes would otherwise go into compiling the same statements anew.
+    """
+    global _bound
+    if _bound != (conf.database.connection, db_api._facade):
+        db_api.configure(conf)
+        models.Base.metadata.create_all(db_api.engine())
+        _bound = (conf.database.connection, db_api._facade)
+
+
 class DatabaseTestCase(OnEach, base.BaseTestCase):
     """An empty database behind ``heat_spreader.db.api``, and a few rows to put into it."""
 
     def setUp(self) -> None:
         super().setUp()
-        url = None if self.backend == "sqlite" else shared_database(self.backend)
-        self.database = self.useFixture(spreader_fixtures.Database(url))
-        if url is not None:
-            with db_api.engine().begin() as connection:
-                for table in reversed(models.Base.metadata.sorted_tables):
-                    connection.execute(table.delete())
+        self.config = self.useFixture(spreader_fixtures.Config())
+        self.config.set("database", connection=shared_database(self.backend))
+        bind(self.config.conf)
+        with db_api.engine().begin() as connection:
+            for table in reversed(models.Base.metadata.sorted_tables):
+                connection.execute(table.delete())
         self.ctx = self.new_context()
 
     def new_context(self, project: str = "green", **values: Any) -> context.RequestContext:

@@ -58,7 +58,7 @@ class TestCreate(backends.DatabaseTestCase):
         self.assertEqual(("green", "web"), (event.project_id, event.stack_name))
         self.assertEqual(("alice", self.ctx.request_id), (event.actor, event.request_id))
         self.assertEqual(10, event.after["count"])
-        self.assertEqual("0.5", event.after["members"][cloud.id]["weight"])
+        self.assertEqual("0.5", event.after["members"]["cloud1"]["weight"])
 
     def test_a_name_is_taken_once_in_a_project(self):
         self.stack("web")
@@ -264,6 +264,29 @@ class TestUpdate(backends.DatabaseTestCase):
         self.assertEqual((10, 12), (event.before["count"], event.after["count"]))
         self.update(stack, values={"description": "x"}, event="weight.update")
         self.assertEqual(1, len(self.events(type="weight.update")))
+
+    def test_the_event_says_it_in_words(self):
+        own, shared = self.cloud("east"), self.cloud("east", "admin", shared=True)
+        stack = self.stack("web", [own])
+        for changes, words in (
+            (
+                {"values": {"count": 12}, "members": {own.id: {"weight": "0.4"}}},
+                "Changed: count from 10 to 12; weight of east from 0.5 to 0.4.",
+            ),
+            (
+                {"members": {shared.id: {"weight": "0.1"}}},
+                f"Changed: {shared.id} joins with weight 0.1.",
+            ),
+            (
+                {"members": {shared.id: {"maximum": 3}}},
+                f"Changed: maximum of {shared.id} from None to 3.",
+            ),
+            ({"members": {own.id: {"leaving": True}}}, "Changed: east is to leave."),
+            ({"values": {"failover_rule": "hold"}}, "Changed: failover."),
+            ({"values": {"description": "x"}}, "Other settings changed."),
+        ):
+            self.update(stack, **changes)
+            self.assertEqual(words, self.events(stack_id=stack.id)[-1].message)
 
     def test_a_stack_that_is_being_deleted_takes_no_changes(self):
         stack = self.stack()

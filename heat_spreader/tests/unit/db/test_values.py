@@ -69,8 +69,8 @@ class TestClock(backends.DatabaseTestCase):
         # Clean-ups run in reverse: the variable must be back before the zone is read again.
         self.addCleanup(os.environ.pop, "TZ", None)
         parameters, local_time = self.ZONES[self.backend]
-        self.database.config.set("database", connection_parameters=parameters)
-        db_api.configure(self.database.config.conf)
+        self.config.set("database", connection_parameters=parameters)
+        db_api.configure(self.config.conf)
         with db_api.engine().connect() as connection:
             local = connection.exec_driver_sql(local_time).scalar_one()
         if isinstance(local, str):

@@ -194,7 +194,7 @@ class World(fixtures.Fixture):
     """
 
     lease, timeout = 60.0, 10.0
-    retry_interval, resync_interval = 5.0, 300.0
+    retry_interval, resync_interval = 2.0, 300.0
     probing = observe.Settings(
         observer="host",
         probe_interval=1.0,
@@ -208,7 +208,7 @@ class World(fixtures.Fixture):
         self,
         *names: str,
         convergence: bool = True,
-        seconds: float = 1.5,
+        seconds: float = 0.5,
     ) -> None:
         super().__init__()
         self.clock = Clock()
@@ -515,7 +515,8 @@ class WorldTest(base.BaseTestCase):
 
     clouds = ("cloud1", "cloud2", "cloud3")
     convergence = True
-    seconds = 1.5
+    # Less than a step of time: what was begun is done at the next look.
+    seconds = 0.5
     # A test that makes two updates meet on purpose says so.
     may_trespass = False
 

@@ -1021,7 +1021,7 @@ class Outage:
     def happen(self, event, clouds, late):
         """Allocate after an event, and obey but for the raises of the late clouds.
 
-        Returned are the healthy members with less than they held.
+        Returned are the healthy members as (bid, share), the bid with what it held.
         """
         standings, becomes = {
             "doubt": ((Standing.RAISABLE, Standing.CORDONED), Standing.FROZEN),
@@ -1055,7 +1055,7 @@ class Outage:
         return [
             (bid, share)
             for bid, share in pairs
-            if bid.standing in (Standing.RAISABLE, Standing.CORDONED) and share.units < bid.held
+            if bid.standing in (Standing.RAISABLE, Standing.CORDONED)
         ]
 
 
@@ -1071,9 +1071,22 @@ class TestFailover(base.BaseTestCase):
         for event in events:
             clouds = random.sample("abcdef", random.randint(1, 3))
             late = random.sample("abcdef", random.randint(0, 3)) if event != "return" else ()
-            losers = outage.happen(event, clouds, late)
+            healthy = outage.happen(event, clouds, late)
             if event != "return":
+                losers = [(bid, share) for bid, share in healthy if share.units < bid.held]
                 self.assertEqual([], losers)
+
+    @PROPERTY
+    @hypothesis.given(stacks("RRRRRRC", floors=False), st.integers(0, 2**32).map(rng.Random))
+    def test_a_doubt_moves_nothing(self, stack, random):
+        """Neither up nor down, whatever has failed and returned before."""
+        stack[3]["rounding"] = Rounding.EXACT
+        outage = Outage(stack)
+        for event in random.choices(["doubt", "failure", "return"], [3, 1, 1], k=6):
+            healthy = outage.happen(event, random.sample("abcdef", 2), ())
+            if event == "doubt":
+                moved = [(bid, share) for bid, share in healthy if share.units != bid.held]
+                self.assertEqual([], moved)
 
     def test_two_failures_in_either_order_give_the_same_weights_and_sum(self):
         ends = []

@@ -338,6 +338,11 @@ CASES = {
         seed(None, None, NEVER_SEEN),
         [],
     ),
+    "first look: it was listed, and the verdict is yet to come": (
+        TEMPLATED,
+        seed(NEVER_SEEN | {"seen": True}, None, NEVER_SEEN | {"seen": True}, units=ABSENT),
+        [],
+    ),
     "first look of a new engine": (stack(count=20), seed(None, None, {"seen": False}), []),
     "a cloud that never answered holds nobody up": (
         TEMPLATED,
