@@ -201,7 +201,7 @@ class TestBrokerAway(BusTestCase):
             server.start()
             server.stop()
             server.wait()
-            self.assertLess(time.monotonic() - began, 1)
+            self.assertLess(time.monotonic() - began, 5)
         self.assertIn("The message bus does not answer", self.log.output)
 
 

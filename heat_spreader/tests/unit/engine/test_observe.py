@@ -463,13 +463,15 @@ class TestLanes(base.BaseTestCase):
 
     def test_hurry_is_not_more_often_than_the_progress_interval(self):
         observer = self.observer(probe_interval=60.0, progress_interval=0.1)
-        observer.refresh()
         started = time.monotonic()
-        while time.monotonic() < started + 0.25:
+        observer.refresh()
+
+        def third_look():
             observer.hurry(self.ids["cloud1"])
-            time.sleep(0.005)
-        self.assertLessEqual(self.looks("cloud1"), 4)
-        self.assertGreaterEqual(self.looks("cloud1"), 2)
+            return self.looks("cloud1") >= 3
+
+        self.until(third_look)
+        self.assertGreaterEqual(time.monotonic() - started, 0.2)
 
     def test_a_changed_cloud_is_looked_at_at_once(self):
         observer = self.observer(probe_interval=60.0)
@@ -498,7 +500,7 @@ class TestLanes(base.BaseTestCase):
         self.until(lambda: self.looks("cloud1") and self.looks("cloud2"))
         started = time.monotonic()
         observer.stop()
-        self.assertLess(time.monotonic() - started, 1)
+        self.assertLess(time.monotonic() - started, 10, "a probe interval is not waited for")
         self.assertEqual(
             [], [t.name for t in threading.enumerate() if t.name.startswith("observe-")]
         )
@@ -519,4 +521,4 @@ class TestLanes(base.BaseTestCase):
         self.assertTrue(asked.wait(10))
         started = time.monotonic()
         observer.stop()
-        self.assertLess(time.monotonic() - started, 1)
+        self.assertLess(time.monotonic() - started, 5)
