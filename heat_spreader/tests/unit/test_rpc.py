@@ -166,7 +166,15 @@ class TestBrokerAway(BusTestCase):
     def hanging(self) -> str:
         """The URL of a broker that takes connections and says nothing."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.addCleanup(listener.close)
+
+        def close() -> None:
+            listener.close()
+            # What they say of it belongs to this test, and not to the next one.
+            for thread in threading.enumerate():
+                if thread.name == "rpc-cast":
+                    thread.join()
+
+        self.addCleanup(close)
         return f"rabbit://guest:guest@127.0.0.1:{listener.getsockname()[1]}/"
 
     def test_a_nudge_that_nobody_takes_costs_a_warning(self):
