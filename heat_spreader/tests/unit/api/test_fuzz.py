@@ -26,7 +26,7 @@ from heat_spreader.db import models
 from heat_spreader.tests import fixtures
 
 SETTINGS = hypothesis.settings(
-    max_examples=40,
+    max_examples=12,
     deadline=None,
     database=None,
     suppress_health_check=list(hypothesis.HealthCheck),
