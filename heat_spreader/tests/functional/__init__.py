@@ -10,4 +10,4 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Tests on real clouds: a real Keystone and real Heats, run by the sandbox."""
+"""Tests of whole processes: the commands, and the service on real clouds that the sandbox runs."""
