@@ -133,9 +133,28 @@ class Stack(Base):
     failover_toleration: orm.Mapped[int] = orm.mapped_column(sa.Integer)
     failback_stable: orm.Mapped[int] = orm.mapped_column(sa.Integer)
     surge: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    rebalance_mode: orm.Mapped[str] = orm.mapped_column(
+        sa.String(16), default="immediate", server_default="immediate"
+    )
+    rebalance_step: orm.Mapped[int] = orm.mapped_column(
+        sa.Integer, default=1, server_default=sa.text("1")
+    )
+    on_drift: orm.Mapped[str] = orm.mapped_column(
+        sa.String(16), default="heal", server_default="heal"
+    )
+    on_missing: orm.Mapped[str] = orm.mapped_column(
+        sa.String(16), default="recreate", server_default="recreate"
+    )
+    on_stuck: orm.Mapped[str] = orm.mapped_column(
+        sa.String(16), default="report", server_default="report"
+    )
     generation: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=1)
     deleting: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
     release: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    # Deletion does not wait for clouds out of sight.
+    forget: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
     # The request behind the present generation, so that what the engine does can be traced to it.
     request_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
@@ -193,18 +212,60 @@ class Member(Base):
     heat_updated_time: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
     observed_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     written_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # A create was sent, and nothing yet tells whether Heat has carried it out or still will.
+    creating: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
+    # Since when Heat has been at work on the Heat stack.
+    busy_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # A user wants Heat to compare its records with what exists.
+    check_asked: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
     # Failover: since when the cloud is out of the allocation; the floor while others are.
     out_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     floor: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
     # Back-off after a write that failed.
     failures: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
     retry_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # What the cloud can hold, as learned from a raise that failed; until when that is believed, and
+    # how many times in a row it was learned.
+    capacity: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    full_until: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    fulls: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0, server_default=sa.text("0"))
+    # Changes by somebody else: how many of late, the latest, and whether we gave in.
+    drifts: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0, server_default=sa.text("0"))
+    drifted_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    conflict: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
+    # Since when a Heat stack that was there has been gone.
+    missing_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     # What a person may have to put right: the words of the last refusal.
     problem: orm.Mapped[str] = orm.mapped_column(LongText, default="")
     status: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="PENDING")
     status_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
 
     cloud: orm.Mapped[Cloud] = orm.relationship()
+
+
+class Tombstone(Base):
+    """A member that is gone although Heat may yet carry out the create that was sent for it."""
+
+    __tablename__ = "tombstones"
+    __table_args__: Any = (
+        sa.Index("ix_tombstones_cloud_id", "cloud_id"),
+        Base.__table_args__,
+    )
+
+    member_id: orm.Mapped[str] = orm.mapped_column(sa.String(36), primary_key=True)
+    cloud_id: orm.Mapped[str] = orm.mapped_column(
+        sa.String(36), sa.ForeignKey("clouds.id", ondelete="CASCADE")
+    )
+    project_id: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    stack_id: orm.Mapped[str] = orm.mapped_column(sa.String(36))
+    stack_name: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
 
 
 class Event(Base):
