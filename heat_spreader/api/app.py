@@ -40,7 +40,7 @@ from heat_spreader.api import expose
 from heat_spreader.api import hooks
 from heat_spreader.api import root
 from heat_spreader.api import versions
-from heat_spreader.db import api as db
+from heat_spreader.db import api as db_api
 from heat_spreader.db import migration
 
 
@@ -49,7 +49,7 @@ def load_app(conf: cfg.ConfigOpts) -> Any:
 
     :raises StartupError: with what to change
     """
-    db.configure(conf)
+    db_api.configure(conf)
     migration.check()
     return build_app(conf, rpc.EngineClient(rpc.get_transport(conf)))
 
@@ -198,7 +198,7 @@ class DatabaseHealthcheck(pluginbase.HealthcheckBaseExtension):
 
     def healthcheck(self, server_port: int) -> pluginbase.HealthcheckResult:
         try:
-            db.ping(context.engine_context())
+            db_api.ping(context.engine_context())
         except Exception as error:
             return pluginbase.HealthcheckResult(
                 available=False,

@@ -25,7 +25,7 @@ from heat_spreader.api import expose
 from heat_spreader.api import lookup
 from heat_spreader.api import paging
 from heat_spreader.api import schemas
-from heat_spreader.db import api as db
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
 
 
@@ -34,8 +34,8 @@ def _views(
 ) -> dict[str, dict[str, Any]]:
     """Clouds as the API shows them, by id: with their latest probe and the number of their stacks."""
     rows = {cloud.id: cloud for cloud in clouds}
-    used = db.count_members(ctx, rows)
-    _, observations = db.list_observations(ctx, rows)
+    used = db_clouds.count_members(ctx, rows)
+    _, observations = db_clouds.list_observations(ctx, rows)
     views = {}
     for cloud in rows.values():
         latest = max(observations[cloud.id], key=lambda seen: seen.observed_at, default=None)
@@ -81,7 +81,7 @@ class Clouds(expose.Controller):
     @expose.expose("spreader:cloud:list", query=schemas.CLOUD_LIST)
     def get_all(self, ctx: context.RequestContext, query: dict[str, str]) -> dict[str, Any]:
         limit = paging.limit(query, self.conf.api.max_limit)
-        rows = db.list_clouds(
+        rows = db_clouds.list_clouds(
             ctx,
             lookup.project(ctx, query),
             name=query.get("name"),
@@ -95,7 +95,7 @@ class Clouds(expose.Controller):
     @expose.expose("spreader:cloud:create", body=schemas.CLOUD_CREATE, status=201)
     def post(self, ctx: context.RequestContext, body: dict[str, Any]) -> dict[str, Any]:
         values = {"kind": "config", "config_cloud": body["name"], **body}
-        cloud = db.create_cloud(ctx, {**values, "project_id": ctx.project_id})
+        cloud = db_clouds.create_cloud(ctx, {**values, "project_id": ctx.project_id})
         pecan.response.location = f"{pecan.request.application_url}/v1/clouds/{cloud.id}"
         return _view(ctx, cloud)
 
@@ -109,10 +109,10 @@ class Clouds(expose.Controller):
     ) -> dict[str, Any]:
         row = lookup.cloud(ctx, cloud)
         policies.authorize(ctx, "spreader:cloud:update", _target(row))
-        return _view(ctx, db.update_cloud(ctx, row.id, body))
+        return _view(ctx, db_clouds.update_cloud(ctx, row.id, body))
 
     @expose.expose("spreader:cloud:delete", status=204)
     def delete(self, ctx: context.RequestContext, cloud: str) -> None:
         row = lookup.cloud(ctx, cloud)
         policies.authorize(ctx, "spreader:cloud:delete", _target(row))
-        db.delete_cloud(ctx, row.id)
+        db_clouds.delete_cloud(ctx, row.id)

@@ -24,7 +24,7 @@ from heat_spreader.api import expose
 from heat_spreader.api import lookup
 from heat_spreader.api import paging
 from heat_spreader.api import schemas
-from heat_spreader.db import api as db
+from heat_spreader.db import events as db_events
 from heat_spreader.db import models
 
 
@@ -79,7 +79,7 @@ def _list(
             cloud_id = lookup.cloud(ctx, cloud_id).id
         except exception.CloudNotFound:
             pass  # events outlive clouds: it may be the id of one that is gone
-    rows = db.list_events(
+    rows = db_events.list_events(
         ctx,
         project_id,
         stack_id=stack_id,

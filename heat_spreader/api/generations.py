@@ -26,8 +26,8 @@ import pecan
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.api import lookup
-from heat_spreader.db import api as db
 from heat_spreader.db import models
+from heat_spreader.db import stacks as db_stacks
 
 # Each attempt fails only because another one succeeded.
 _ATTEMPTS = 20
@@ -67,7 +67,7 @@ def change(
         demanded = _is_demanded(stack)
         values, members = decide(stack)
         try:
-            changed = db.update_stack(
+            changed = db_stacks.update_stack(
                 ctx,
                 stack.id,
                 values=values,

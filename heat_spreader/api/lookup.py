@@ -22,8 +22,9 @@ from oslo_utils import strutils
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import policies
-from heat_spreader.db import api as db
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
+from heat_spreader.db import stacks as db_stacks
 
 
 def stack(ctx: context.RequestContext, name: str) -> models.Stack:
@@ -33,11 +34,11 @@ def stack(ctx: context.RequestContext, name: str) -> models.Stack:
     :raises AmbiguousName: not in the own project, but in several others
     """
     try:
-        return db.get_stack(ctx, name, ctx.project_id)
+        return db_stacks.get_stack(ctx, name, ctx.project_id)
     except exception.StackNotFound:
         if not policies.sees_all_projects(ctx):
             raise
-        return db.get_stack(ctx, name, None)
+        return db_stacks.get_stack(ctx, name, None)
 
 
 def cloud(ctx: context.RequestContext, name: str) -> models.Cloud:
@@ -47,11 +48,11 @@ def cloud(ctx: context.RequestContext, name: str) -> models.Cloud:
     :raises AmbiguousName: several shared ones, or several in other projects, have the name
     """
     try:
-        return db.get_cloud(ctx, name, ctx.project_id)
+        return db_clouds.get_cloud(ctx, name, ctx.project_id)
     except exception.CloudNotFound:
         if not policies.sees_all_projects(ctx):
             raise
-        return db.get_cloud(ctx, name, None)
+        return db_clouds.get_cloud(ctx, name, None)
 
 
 def project(ctx: context.RequestContext, query: Mapping[str, str]) -> str | None:

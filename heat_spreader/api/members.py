@@ -28,7 +28,7 @@ from heat_spreader.api import generations
 from heat_spreader.api import lookup
 from heat_spreader.api import schemas
 from heat_spreader.api import templates
-from heat_spreader.db import api as db
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
 from heat_spreader.engine.core import allocation
 
@@ -204,7 +204,7 @@ class Members(expose.Controller):
 
         def decide(row: models.Stack) -> generations.Change:
             member = find(row, cloud)
-            place = member.cloud if member else db.get_cloud(ctx, cloud, row.project_id)
+            place = member.cloud if member else db_clouds.get_cloud(ctx, cloud, row.project_id)
             if member and values["parameters"] != member.parameters:
                 check_unused([member], "parameters")
             members = wanted(row, {place.id: values}, added=place)

@@ -31,8 +31,9 @@ from heat_spreader.api import members
 from heat_spreader.api import paging
 from heat_spreader.api import schemas
 from heat_spreader.api import templates
-from heat_spreader.db import api as db
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
+from heat_spreader.db import stacks as db_stacks
 
 # Until an engine has had a first look.
 _NOTHING_YET = dict.fromkeys(
@@ -112,7 +113,7 @@ def _new_members(
     for position, body in enumerate(bodies):
         where = f"members[{position}]"
         try:
-            cloud = db.get_cloud(ctx, body["cloud"], ctx.project_id)
+            cloud = db_clouds.get_cloud(ctx, body["cloud"], ctx.project_id)
         except exception.CloudNotFound as error:
             raise exception.Invalid(reason=f"{where}: {error}") from None
         if cloud.id in {other.id for other, _ in new}:
@@ -147,7 +148,7 @@ class Stacks(expose.Controller):
             except exception.CloudNotFound:
                 return {"stacks": []}
         sort_key, _, sort_dir = query.get("sort", "created_at:desc").partition(":")
-        rows = db.list_stacks(
+        rows = db_stacks.list_stacks(
             ctx,
             project_id,
             filters=filters,
@@ -182,7 +183,7 @@ class Stacks(expose.Controller):
             parameters=values["parameters"],
             members={cloud: member["parameters"] for cloud, member in wanted.items()},
         )
-        stack = db.create_stack(
+        stack = db_stacks.create_stack(
             ctx,
             {**values, "project_id": ctx.project_id, "user_id": ctx.user_id},
             [{**columns, "cloud_id": cloud.id} for cloud, columns in new],

@@ -32,6 +32,7 @@ from heat_spreader import exception
 from heat_spreader import rpc
 from heat_spreader.api import app
 from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import migration
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
@@ -101,7 +102,7 @@ def _register_clouds(conf: cfg.ConfigOpts) -> None:
             f"{', '.join(names) or 'none'}"
         )
     ctx = context.engine_context()
-    known = {cloud.name for cloud in db_api.list_clouds(ctx, None)}
+    known = {cloud.name for cloud in db_clouds.list_clouds(ctx, None)}
     for name in conf.cloud or names:
         if name not in known:
             values = {
@@ -111,7 +112,7 @@ def _register_clouds(conf: cfg.ConfigOpts) -> None:
                 "config_cloud": name,
                 "shared": True,
             }
-            db_api.create_cloud(ctx, values)
+            db_clouds.create_cloud(ctx, values)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -26,8 +26,9 @@ import time
 from oslo_log import log
 
 from heat_spreader import context
-from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
 from heat_spreader.engine.core import health
@@ -106,7 +107,7 @@ class Observer:
     def refresh(self) -> None:
         """Start lanes for clouds that were registered, end those of clouds that are gone."""
         ctx = context.engine_context()
-        registered = {cloud.id: cloud for cloud in db_api.list_clouds(ctx, None)}
+        registered = {cloud.id: cloud for cloud in db_clouds.list_clouds(ctx, None)}
         for cloud_id, cloud in registered.items():
             lane = self._lanes.get(cloud_id)
             if lane is None or not lane.thread.is_alive():
@@ -134,12 +135,12 @@ class Observer:
         try:
             connection = self._connections.connect(cloud.config_cloud or cloud.name, cloud.region)
             # Heat stacks that were taken over carry no tag of ours.
-            tag = None if db_api.has_adopted_members(ctx, cloud.id) else TAG
+            tag = None if db_rounds.has_adopted_members(ctx, cloud.id) else TAG
             found = heat.list_stacks(connection, tag)
         except heat.HeatError as error:
             outcome, detail = error.outcome, error.detail
         latency = time.monotonic() - started
-        now = db_api.record_observation(
+        now = db_clouds.record_observation(
             ctx,
             cloud.id,
             self._settings.observer,
@@ -180,7 +181,7 @@ class Observer:
         lane.snapshot = Snapshot(at, listed)
         lane.busy = any(row.in_progress for row in found)
         stacks = set()
-        for member in db_api.members_of_heat_stacks(ctx, cloud.id, moved) if moved else ():
+        for member in db_rounds.members_of_heat_stacks(ctx, cloud.id, moved) if moved else ():
             row = listed.get(member.heat_stack_id)
             if row is None or (row.status, row.updated_time) != (
                 member.heat_status,
@@ -188,15 +189,15 @@ class Observer:
             ):
                 stacks.add(member.stack_id)
         if stacks:
-            db_api.nudge_stacks(ctx, stacks)
+            db_rounds.nudge_stacks(ctx, stacks)
             for stack_id in stacks:
                 self._nudge(ctx, stack_id)
         # Last, so that what a database that is away could not be told is found again.
         lane.listed = listed
 
     def _judge(self, ctx: context.RequestContext, cloud: models.Cloud) -> None:
-        cloud = db_api.get_cloud(ctx, cloud.id, None)
-        now, observations = db_api.list_observations(ctx, [cloud.id])
+        cloud = db_clouds.get_cloud(ctx, cloud.id, None)
+        now, observations = db_clouds.list_observations(ctx, [cloud.id])
         readings = [
             values.Reading(
                 observer=row.observer,
@@ -229,7 +230,7 @@ class Observer:
             }
             for r in readings
         }
-        stored = db_api.set_verdict(ctx, cloud, judgement.verdict, judgement.reason, evidence)
+        stored = db_clouds.set_verdict(ctx, cloud, judgement.verdict, judgement.reason, evidence)
         if stored and judgement.verdict != cloud.verdict:
             LOG.warning(
                 "Cloud %(cloud)s: %(before)s → %(after)s: %(reason)s",
@@ -245,7 +246,7 @@ class Observer:
         while not (self._halt.is_set() or lane.ended):
             lane.looked_at = time.monotonic()
             try:
-                cloud = db_api.get_cloud(context.engine_context(), cloud_id, None)
+                cloud = db_clouds.get_cloud(context.engine_context(), cloud_id, None)
                 lane.updated_at = cloud.updated_at
                 self.observe(cloud, lane)
             except Exception:

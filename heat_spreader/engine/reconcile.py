@@ -29,8 +29,8 @@ from oslo_log import log
 
 from heat_spreader import context
 from heat_spreader import exception
-from heat_spreader.db import api as db_api
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
 from heat_spreader.engine import observe
@@ -77,7 +77,9 @@ class Reconciler:
 
     def reconcile(self, ctx: context.RequestContext, stack_id: str) -> None:
         """Run a round of this stack, unless another engine is at it."""
-        claim = db_api.claim_stack(ctx, stack_id, self._settings.owner, self._settings.claim_lease)
+        claim = db_rounds.claim_stack(
+            ctx, stack_id, self._settings.owner, self._settings.claim_lease
+        )
         if claim is None:
             return
         try:
@@ -88,7 +90,7 @@ class Reconciler:
             )
         except Exception:
             LOG.exception("Stack %s: the round failed", stack_id)
-            db_api.save_round(
+            db_rounds.save_round(
                 ctx,
                 claim.stack,
                 values={
@@ -125,7 +127,7 @@ class Round:
     """One pass over one claimed stack. Lives for that pass only."""
 
     def __init__(
-        self, reconciler: Reconciler, ctx: context.RequestContext, claim: db_api.Claim
+        self, reconciler: Reconciler, ctx: context.RequestContext, claim: db_rounds.Claim
     ) -> None:
         self._settings = reconciler._settings
         self._connections = reconciler._connections
@@ -325,9 +327,9 @@ class Round:
             member_id: {**seen.get(member_id, {}), **intents.get(member_id, {})}
             for member_id in seen.keys() | intents.keys()
         }
-        if not db_api.renew_claim(
+        if not db_rounds.renew_claim(
             self._ctx, self._stack, self._settings.claim_lease
-        ) or not db_api.save_members(self._ctx, self._stack, rows, self._events):
+        ) or not db_rounds.save_members(self._ctx, self._stack, rows, self._events):
             raise ClaimLost
         self._stored = rows
         self._events = []
@@ -451,7 +453,7 @@ class Round:
     def _forget(self, member: models.Member) -> None:
         """Drop a member of which nothing of ours is left in its cloud."""
         try:
-            if not db_api.forget_member(self._ctx, self._stack, member.id):
+            if not db_rounds.forget_member(self._ctx, self._stack, member.id):
                 raise ClaimLost
         except exception.ConcurrentUpdate:
             return  # a user may have taken it back: the next round knows
@@ -474,7 +476,7 @@ class Round:
         stack = self._stack
         if stack.deleting and self._forgotten == {m.id for m in stack.members}:
             message = "Released." if stack.release else "Deleted."
-            if not db_api.finish_delete(self._ctx, stack, message):
+            if not db_rounds.finish_delete(self._ctx, stack, message):
                 raise ClaimLost
             LOG.info("Stack %s: %s", stack.id, message)
             return
@@ -515,7 +517,7 @@ class Round:
             self._event(
                 None, "stack.status", decided.reason, before=stack.status, after=decided.status
             )
-        if not db_api.save_round(
+        if not db_rounds.save_round(
             self._ctx,
             stack,
             values=values_,

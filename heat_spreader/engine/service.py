@@ -24,7 +24,8 @@ from oslo_utils import uuidutils
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import rpc
-from heat_spreader.db import api as db_api
+from heat_spreader.db import engines as db_engines
+from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import observe
 from heat_spreader.engine import reconcile
@@ -117,14 +118,14 @@ class Engine(service.Service):
 
     def _heartbeat(self) -> None:
         ctx = context.engine_context()
-        db_api.heartbeat(
+        db_engines.heartbeat(
             ctx,
             self._id,
             host=self._conf.host,
             zone=self._conf.engine.zone,
             version=spreader_conf.VERSION,
         )
-        db_api.forget_engines(ctx, FORGET_AFTER)
+        db_engines.forget_engines(ctx, FORGET_AFTER)
 
     def _sweep(self) -> None:
         """Start rounds for stacks that are due, again and again."""
@@ -133,7 +134,7 @@ class Engine(service.Service):
 
     def _start_due(self) -> None:
         ctx = context.engine_context()
-        for stack_id in db_api.due_stacks(ctx, limit=2 * self._conf.engine.threads):
+        for stack_id in db_rounds.due_stacks(ctx, limit=2 * self._conf.engine.threads):
             self._begin(ctx, stack_id)
 
     def _begin(self, ctx: context.RequestContext, stack_id: str) -> None:

@@ -28,6 +28,7 @@ from heat_spreader import exception
 from heat_spreader import rpc
 from heat_spreader.api import app
 from heat_spreader.db import api as db_api
+from heat_spreader.db import rounds as db_rounds
 from heat_spreader.tests import fixtures
 
 HERE = {"REMOTE_ADDR": "127.0.0.1"}
@@ -454,7 +455,7 @@ class TestNudges(APITest):
         http.post_json("/v1/stacks", {"name": "web", "count": 1}, status=202)
         http.patch_json("/v1/stacks/web", {"count": 2}, status=202)
         self.assertEqual(2, http.get("/v1/stacks/web").json["count"])
-        self.assertEqual(1, len(db_api.due_stacks(context.engine_context(), 10)))
+        self.assertEqual(1, len(db_rounds.due_stacks(context.engine_context(), 10)))
 
 
 class TestNumbers(APITest):

@@ -40,7 +40,11 @@ from testtools import testcase
 
 from heat_spreader import context
 from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import events as db_events
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests import fixtures as spreader_fixtures
 
 SERVERS = ("mysql", "postgresql")
@@ -153,7 +157,7 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
         )
 
     def cloud(self, name: str = "cloud1", project: str = "green", **values: Any) -> models.Cloud:
-        return db_api.create_cloud(
+        return db_clouds.create_cloud(
             self.ctx, {"name": name, "project_id": project, "kind": "config", **values}
         )
 
@@ -166,7 +170,7 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
         **values: Any,
     ) -> models.Stack:
         """A stack with a member of weight 0.5 in each cloud."""
-        return db_api.create_stack(
+        return db_stacks.create_stack(
             ctx or self.ctx,
             {
                 "name": name,
@@ -182,17 +186,17 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
 
     def read(self, stack: models.Stack) -> models.Stack:
         """The stack as it is now."""
-        return db_api.get_stack(self.ctx, stack.id, None)
+        return db_stacks.get_stack(self.ctx, stack.id, None)
 
     def claim(self, stack: models.Stack, owner: str = "one", lease: float = 60) -> models.Stack:
         """The stack as claimed."""
-        claim = db_api.claim_stack(self.new_context(), stack.id, owner, lease)
+        claim = db_rounds.claim_stack(self.new_context(), stack.id, owner, lease)
         self.assertIsNotNone(claim)
         return claim.stack
 
     def save(self, stack: models.Stack, **changes: Any) -> bool:
         """End the round of a claimed stack."""
-        return db_api.save_round(
+        return db_rounds.save_round(
             self.new_context(),
             stack,
             **{"values": {}, "members": {}, "events": (), "due_in": 300, **changes},
@@ -206,7 +210,7 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
         fresh_for: float = 60,
     ) -> datetime.datetime | None:
         """Record what an observer saw of a cloud."""
-        return db_api.record_observation(
+        return db_clouds.record_observation(
             self.new_context(),
             cloud.id,
             observer,
@@ -220,7 +224,7 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
 
     def events(self, **filters: Any) -> list[models.Event]:
         """Oldest first."""
-        return db_api.list_events(self.ctx, None, limit=1000, **filters)[::-1]
+        return db_events.list_events(self.ctx, None, limit=1000, **filters)[::-1]
 
 
 def attempt(operation: Callable[[], Any]) -> Any:

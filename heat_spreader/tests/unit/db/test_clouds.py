@@ -13,7 +13,8 @@
 """Clouds: who sees which, what is in use, what observers saw of them, and the verdict."""
 
 from heat_spreader import exception
-from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import rounds as db_rounds
 from heat_spreader.tests.unit.db import backends
 
 load_tests = backends.on_each
@@ -21,11 +22,11 @@ load_tests = backends.on_each
 
 class TestClouds(backends.DatabaseTestCase):
     def names(self, project, **more):
-        return [row.name for row in db_api.list_clouds(self.ctx, project, **more)]
+        return [row.name for row in db_clouds.list_clouds(self.ctx, project, **more)]
 
     def test_a_new_cloud(self):
         cloud = self.cloud("east", region="R1", config_cloud="east")
-        for row in (cloud, db_api.get_cloud(self.ctx, cloud.id, "green")):
+        for row in (cloud, db_clouds.get_cloud(self.ctx, cloud.id, "green")):
             self.assertEqual(("unknown", None), (row.verdict, row.verdict_since))
             self.assertEqual((False, False, False), (row.shared, row.cordoned, row.draining))
             self.assertEqual(
@@ -48,35 +49,35 @@ class TestClouds(backends.DatabaseTestCase):
         for cloud in (own, shared):
             for reference in (cloud.id, cloud.name):
                 self.assertEqual(
-                    cloud.id, db_api.get_cloud(self.ctx, reference, "green").id, reference
+                    cloud.id, db_clouds.get_cloud(self.ctx, reference, "green").id, reference
                 )
         for reference in (hidden.id, hidden.name, "nothing", "OWN"):
             self.assertRaises(
-                exception.CloudNotFound, db_api.get_cloud, self.ctx, reference, "green"
+                exception.CloudNotFound, db_clouds.get_cloud, self.ctx, reference, "green"
             )
             self.assertRaises(
                 exception.CloudNotFound, self.names, "green", limit=1, marker=reference
             )
-        self.assertEqual(hidden.id, db_api.get_cloud(self.ctx, "hidden", None).id)
+        self.assertEqual(hidden.id, db_clouds.get_cloud(self.ctx, "hidden", None).id)
 
     def test_its_own_hides_a_shared_one_of_the_same_name(self):
         shared = self.cloud("east", "admin", shared=True)
-        self.assertEqual(shared.id, db_api.get_cloud(self.ctx, "east", "green").id)
+        self.assertEqual(shared.id, db_clouds.get_cloud(self.ctx, "east", "green").id)
         own = self.cloud("east")
-        self.assertEqual(own.id, db_api.get_cloud(self.ctx, "east", "green").id)
-        self.assertEqual(shared.id, db_api.get_cloud(self.ctx, shared.id, "green").id)
-        self.assertRaises(exception.AmbiguousName, db_api.get_cloud, self.ctx, "east", None)
+        self.assertEqual(own.id, db_clouds.get_cloud(self.ctx, "east", "green").id)
+        self.assertEqual(shared.id, db_clouds.get_cloud(self.ctx, shared.id, "green").id)
+        self.assertRaises(exception.AmbiguousName, db_clouds.get_cloud, self.ctx, "east", None)
 
     def test_two_shared_ones_of_one_name_need_an_id(self):
         one, two = (self.cloud("east", project, shared=True) for project in ("red", "blue"))
-        self.assertRaises(exception.AmbiguousName, db_api.get_cloud, self.ctx, "east", "green")
-        self.assertEqual(one.id, db_api.get_cloud(self.ctx, "east", "red").id)
-        self.assertEqual(two.id, db_api.get_cloud(self.ctx, two.id, "green").id)
+        self.assertRaises(exception.AmbiguousName, db_clouds.get_cloud, self.ctx, "east", "green")
+        self.assertEqual(one.id, db_clouds.get_cloud(self.ctx, "east", "red").id)
+        self.assertEqual(two.id, db_clouds.get_cloud(self.ctx, two.id, "green").id)
 
     def test_an_id_goes_before_a_name(self):
         east = self.cloud("east")
         self.cloud(east.id)
-        self.assertEqual("east", db_api.get_cloud(self.ctx, east.id, "green").name)
+        self.assertEqual("east", db_clouds.get_cloud(self.ctx, east.id, "green").name)
 
     def test_filters_and_pages(self):
         for name in ("c", "a", "e", "b", "d"):
@@ -86,7 +87,7 @@ class TestClouds(backends.DatabaseTestCase):
         self.assertEqual([], self.names("green", verdict="healthy"))
         self.assertEqual(5, len(self.names("green", verdict="unknown")))
         paged, marker = [], None
-        while page := db_api.list_clouds(self.ctx, "green", limit=2, marker=marker):
+        while page := db_clouds.list_clouds(self.ctx, "green", limit=2, marker=marker):
             paged += [row.name for row in page]
             marker = page[-1].id
         self.assertEqual(["a", "b", "c", "d", "e"], paged)
@@ -96,11 +97,11 @@ class TestClouds(backends.DatabaseTestCase):
         here, there = self.stack("here", [east]), self.stack("there", [west])
         for stack in (here, there):
             self.save(self.claim(stack))
-        changed = db_api.update_cloud(self.ctx, east.id, {"draining": True, "description": "x"})
-        for row in (changed, db_api.get_cloud(self.ctx, east.id, None)):
+        changed = db_clouds.update_cloud(self.ctx, east.id, {"draining": True, "description": "x"})
+        for row in (changed, db_clouds.get_cloud(self.ctx, east.id, None)):
             self.assertTrue(row.draining)
             self.assertGreater(row.updated_at, east.updated_at)
-        self.assertEqual([here.id], db_api.due_stacks(self.ctx, 10))
+        self.assertEqual([here.id], db_rounds.due_stacks(self.ctx, 10))
         event = self.events(type="cloud.update")[0]
         self.assertEqual({"draining": False, "description": ""}, event.before)
         self.assertEqual({"draining": True, "description": "x"}, event.after)
@@ -109,10 +110,10 @@ class TestClouds(backends.DatabaseTestCase):
         self.cloud("east")
         west = self.cloud("west")
         self.assertRaises(
-            exception.CloudExists, db_api.update_cloud, self.ctx, west.id, {"name": "east"}
+            exception.CloudExists, db_clouds.update_cloud, self.ctx, west.id, {"name": "east"}
         )
         self.assertRaises(
-            exception.CloudNotFound, db_api.update_cloud, self.ctx, "gone", {"name": "x"}
+            exception.CloudNotFound, db_clouds.update_cloud, self.ctx, "gone", {"name": "x"}
         )
         self.assertEqual([], self.events(type="cloud.update"))
 
@@ -121,21 +122,21 @@ class TestClouds(backends.DatabaseTestCase):
         stack = self.stack("web", [east])
         for cloud in (east, west):
             self.observe(cloud)
-        self.assertEqual({east.id: 1}, db_api.count_members(self.ctx, [east.id, west.id]))
-        error = self.assertRaises(exception.CloudInUse, db_api.delete_cloud, self.ctx, east.id)
+        self.assertEqual({east.id: 1}, db_clouds.count_members(self.ctx, [east.id, west.id]))
+        error = self.assertRaises(exception.CloudInUse, db_clouds.delete_cloud, self.ctx, east.id)
         self.assertIn("1 stack(s)", str(error))
-        db_api.delete_cloud(self.ctx, west.id)
-        self.assertRaises(exception.CloudNotFound, db_api.delete_cloud, self.ctx, west.id)
+        db_clouds.delete_cloud(self.ctx, west.id)
+        self.assertRaises(exception.CloudNotFound, db_clouds.delete_cloud, self.ctx, west.id)
         self.assertEqual(["east"], self.names(None))
-        self.assertEqual({west.id: []}, db_api.list_observations(self.ctx, [west.id])[1])
+        self.assertEqual({west.id: []}, db_clouds.list_observations(self.ctx, [west.id])[1])
         self.assertEqual(["cloud.delete"], [e.type for e in self.events(cloud_id=west.id)][1:])
-        db_api.forget_member(self.ctx, self.claim(stack), stack.members[0].id)
-        db_api.delete_cloud(self.ctx, east.id)
+        db_rounds.forget_member(self.ctx, self.claim(stack), stack.members[0].id)
+        db_clouds.delete_cloud(self.ctx, east.id)
 
 
 class TestObservations(backends.DatabaseTestCase):
     def latest(self, cloud, observer="here"):
-        rows = db_api.list_observations(self.ctx, [cloud.id])[1][cloud.id]
+        rows = db_clouds.list_observations(self.ctx, [cloud.id])[1][cloud.id]
         return next(row for row in rows if row.observer == observer)
 
     def counts(self, cloud, observer="here"):
@@ -192,7 +193,7 @@ class TestObservations(backends.DatabaseTestCase):
     def test_a_cloud_that_is_gone(self):
         cloud = self.cloud()
         self.observe(cloud)
-        db_api.delete_cloud(self.ctx, cloud.id)
+        db_clouds.delete_cloud(self.ctx, cloud.id)
         self.assertIsNone(self.observe(cloud))
 
     def test_they_are_listed_by_cloud_with_the_time(self):
@@ -201,13 +202,13 @@ class TestObservations(backends.DatabaseTestCase):
         self.observe(east, observer="a")
         seen = self.observe(west)
         self.observe(north)
-        now, found = db_api.list_observations(self.ctx, [east.id, west.id, "gone"])
+        now, found = db_clouds.list_observations(self.ctx, [east.id, west.id, "gone"])
         self.assertGreaterEqual(now, seen)
         self.assertEqual({east.id, west.id, "gone"}, set(found))
         self.assertEqual(["a", "b"], sorted(row.observer for row in found[east.id]))
         self.assertEqual([seen], [row.observed_at for row in found[west.id]])
         self.assertEqual([], found["gone"])
-        self.assertEqual({}, db_api.list_observations(self.ctx, [])[1])
+        self.assertEqual({}, db_clouds.list_observations(self.ctx, [])[1])
 
 
 class TestVerdicts(backends.DatabaseTestCase):
@@ -219,12 +220,12 @@ class TestVerdicts(backends.DatabaseTestCase):
             self.save(self.claim(stack))
         evidence = {"here": {"outcome": "unreachable", "misses": 3}}
         self.assertTrue(
-            db_api.set_verdict(self.ctx, cloud, "unreachable", "3 misses in a row", evidence)
+            db_clouds.set_verdict(self.ctx, cloud, "unreachable", "3 misses in a row", evidence)
         )
-        row = db_api.get_cloud(self.ctx, cloud.id, None)
+        row = db_clouds.get_cloud(self.ctx, cloud.id, None)
         self.assertEqual(("unreachable", "3 misses in a row"), (row.verdict, row.verdict_reason))
         self.assertGreater(row.verdict_since, cloud.created_at)
-        self.assertEqual({stacks[0].id, stacks[1].id}, set(db_api.due_stacks(self.ctx, 10)))
+        self.assertEqual({stacks[0].id, stacks[1].id}, set(db_rounds.due_stacks(self.ctx, 10)))
         event = self.events(type="cloud.verdict")[0]
         self.assertEqual(("unknown", "unreachable"), (event.before, event.after))
         self.assertEqual(evidence, event.evidence)
@@ -232,29 +233,29 @@ class TestVerdicts(backends.DatabaseTestCase):
 
     def test_another_reason_for_the_same_verdict_only_stores_it(self):
         cloud = self.cloud()
-        db_api.set_verdict(self.ctx, cloud, "healthy", "it answers", {})
-        before = db_api.get_cloud(self.ctx, cloud.id, None)
+        db_clouds.set_verdict(self.ctx, cloud, "healthy", "it answers", {})
+        before = db_clouds.get_cloud(self.ctx, cloud.id, None)
         stack = self.stack("web", [cloud])
         self.save(self.claim(stack))
-        self.assertTrue(db_api.set_verdict(self.ctx, before, "healthy", "it still does", {}))
-        after = db_api.get_cloud(self.ctx, cloud.id, None)
+        self.assertTrue(db_clouds.set_verdict(self.ctx, before, "healthy", "it still does", {}))
+        after = db_clouds.get_cloud(self.ctx, cloud.id, None)
         self.assertEqual("it still does", after.verdict_reason)
         self.assertEqual(before.verdict_since, after.verdict_since)
-        self.assertEqual([], db_api.due_stacks(self.ctx, 10))
+        self.assertEqual([], db_rounds.due_stacks(self.ctx, 10))
         self.assertEqual(1, len(self.events(type="cloud.verdict")))
         # Also when nothing differs at all.
-        self.assertTrue(db_api.set_verdict(self.ctx, after, "healthy", "it still does", {}))
+        self.assertTrue(db_clouds.set_verdict(self.ctx, after, "healthy", "it still does", {}))
 
     def test_whoever_judged_by_an_older_verdict_is_not_heard(self):
         cloud = self.cloud()
-        self.assertTrue(db_api.set_verdict(self.ctx, cloud, "healthy", "it answers", {}))
+        self.assertTrue(db_clouds.set_verdict(self.ctx, cloud, "healthy", "it answers", {}))
         for verdict in ("unreachable", "unknown"):
-            self.assertFalse(db_api.set_verdict(self.ctx, cloud, verdict, "late", {}))
-        row = db_api.get_cloud(self.ctx, cloud.id, None)
+            self.assertFalse(db_clouds.set_verdict(self.ctx, cloud, verdict, "late", {}))
+        row = db_clouds.get_cloud(self.ctx, cloud.id, None)
         self.assertEqual(("healthy", "it answers"), (row.verdict, row.verdict_reason))
         self.assertEqual(1, len(self.events(type="cloud.verdict")))
 
     def test_a_cloud_that_is_gone(self):
         cloud = self.cloud()
-        db_api.delete_cloud(self.ctx, cloud.id)
-        self.assertFalse(db_api.set_verdict(self.ctx, cloud, "healthy", "it answers", {}))
+        db_clouds.delete_cloud(self.ctx, cloud.id)
+        self.assertFalse(db_clouds.set_verdict(self.ctx, cloud, "healthy", "it answers", {}))

@@ -19,7 +19,11 @@ from sqlalchemy import orm
 
 from heat_spreader import context
 from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import engines as db_engines
+from heat_spreader.db import events as db_events
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
 from heat_spreader.tests.unit.db import backends
 
 load_tests = backends.on_each
@@ -35,7 +39,7 @@ class TestEvents(backends.DatabaseTestCase):
         self.other = self.stack("web", [self.shared], project="blue")
 
     def seen(self, project, limit=100, **more):
-        rows = db_api.list_events(self.ctx, project, limit=limit, **more)
+        rows = db_events.list_events(self.ctx, project, limit=limit, **more)
         return [(row.type, row.stack_name or row.cloud_name) for row in rows]
 
     def test_a_project_sees_its_own_and_those_of_shared_clouds(self):
@@ -61,11 +65,11 @@ class TestEvents(backends.DatabaseTestCase):
         self.assertEqual([], self.seen("green", cloud_id=self.hidden.id))
 
     def test_since(self):
-        rows = db_api.list_events(self.ctx, None, limit=100)
+        rows = db_events.list_events(self.ctx, None, limit=100)
         # Of this moment, and later: the border is in.
         for border in rows:
             later = [row.id for row in rows if row.created_at >= border.created_at]
-            found = db_api.list_events(self.ctx, None, since=border.created_at, limit=100)
+            found = db_events.list_events(self.ctx, None, since=border.created_at, limit=100)
             self.assertEqual(later, [row.id for row in found])
         future = rows[0].created_at + datetime.timedelta(seconds=1)
         self.assertEqual([], self.seen("green", since=future))
@@ -75,18 +79,18 @@ class TestEvents(backends.DatabaseTestCase):
         for number in range(7):
             cloud = (self.own, self.shared)[number % 2]
             said = [{"type": "member.resize", "message": str(number), "cloud": cloud}]
-            db_api.save_members(self.ctx, claimed, {}, said)
-            db_api.set_verdict(self.ctx, self.shared, "unknown", str(number), {})
-            self.shared = db_api.update_cloud(self.ctx, self.shared.id, {"description": "x"})
+            db_rounds.save_members(self.ctx, claimed, {}, said)
+            db_clouds.set_verdict(self.ctx, self.shared, "unknown", str(number), {})
+            self.shared = db_clouds.update_cloud(self.ctx, self.shared.id, {"description": "x"})
         for project in ("green", "red", None):
             for filters in ({}, {"type": "cloud.update"}, {"cloud_id": self.shared.id}):
-                whole = db_api.list_events(self.ctx, project, limit=100, **filters)
+                whole = db_events.list_events(self.ctx, project, limit=100, **filters)
                 self.assertEqual(
                     sorted({row.id for row in whole}, reverse=True), [r.id for r in whole]
                 )
                 for limit in (1, 2, 3):
                     paged, marker = [], None
-                    while page := db_api.list_events(
+                    while page := db_events.list_events(
                         self.ctx, project, limit=limit, marker=marker, **filters
                     ):
                         self.assertLessEqual(len(page), limit)
@@ -97,7 +101,7 @@ class TestEvents(backends.DatabaseTestCase):
     def test_who_did_it(self):
         claimed = self.claim(self.web)
         ctx = context.engine_context()
-        db_api.save_members(ctx, claimed, {}, [{"type": "member.drift", "message": "m"}])
+        db_rounds.save_members(ctx, claimed, {}, [{"type": "member.drift", "message": "m"}])
         event = self.events(type="member.drift")[0]
         self.assertEqual(("engine", ctx.request_id), (event.actor, event.request_id))
         self.assertEqual("alice", self.events(type="stack.create")[0].actor)
@@ -109,7 +113,7 @@ class TestEngines(backends.DatabaseTestCase):
             return session.scalars(sa.select(models.Engine).order_by(models.Engine.id)).all()
 
     def beat(self, engine_id, zone=None, version="1"):
-        db_api.heartbeat(self.ctx, engine_id, host="here", zone=zone, version=version)
+        db_engines.heartbeat(self.ctx, engine_id, host="here", zone=zone, version=version)
 
     def test_a_heartbeat_tells_who_is_alive(self):
         self.beat("a", "z1")
@@ -127,7 +131,7 @@ class TestEngines(backends.DatabaseTestCase):
     def test_whoever_was_not_seen_for_long_is_forgotten(self):
         self.beat("a")
         self.beat("b")
-        db_api.forget_engines(self.ctx, 60)
+        db_engines.forget_engines(self.ctx, 60)
         self.assertEqual(["a", "b"], [row.id for row in self.engines()])
-        db_api.forget_engines(self.ctx, -60)
+        db_engines.forget_engines(self.ctx, -60)
         self.assertEqual([], self.engines())

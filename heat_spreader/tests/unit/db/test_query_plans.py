@@ -12,7 +12,7 @@
 
 """The queries that run all the time use an index, on tables large enough for the planner to care.
 
-What is explained is the very statement that ``db.api`` sends.
+What is explained is the very statement that ``db`` sends.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import events as db_events
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests.unit.db import backends
 
 load_tests = backends.on_each
@@ -148,15 +152,15 @@ class TestPlans(backends.DatabaseTestCase):
 
     def test_what_runs_all_the_time(self):
         """None of these reads a whole table, or all that a project has to sort it."""
-        middle = db_api.list_events(self.ctx, "project-7", limit=40)[-1].id
+        middle = db_events.list_events(self.ctx, "project-7", limit=40)[-1].id
         heat_ids = [f"heat-{number}" for number in range(0, 30, 3)]
         for rows, index, table, query in (
-            (10, "ix_stacks_due_at", "stacks", lambda: db_api.due_stacks(self.ctx, 64)),
+            (10, "ix_stacks_due_at", "stacks", lambda: db_rounds.due_stacks(self.ctx, 64)),
             (
                 10,
                 "ix_members_heat_stack_id",
                 "members",
-                lambda: db_api.members_of_heat_stacks(self.ctx, "cloud-0", heat_ids),
+                lambda: db_rounds.members_of_heat_stacks(self.ctx, "cloud-0", heat_ids),
             ),
             (
                 self.OBSERVERS,
@@ -164,31 +168,31 @@ class TestPlans(backends.DatabaseTestCase):
                     self.backend, "sqlite_autoindex_observations_1"
                 ),
                 "observations",
-                lambda: db_api.list_observations(self.ctx, ["cloud-7"])[1]["cloud-7"],
+                lambda: db_clouds.list_observations(self.ctx, ["cloud-7"])[1]["cloud-7"],
             ),
             (
                 20,
                 "ix_events_project_id_id",
                 "events",
-                lambda: db_api.list_events(self.ctx, "project-7", limit=20),
+                lambda: db_events.list_events(self.ctx, "project-7", limit=20),
             ),
             (
                 20,
                 "ix_events_project_id_id",
                 "events",
-                lambda: db_api.list_events(self.ctx, "project-7", limit=20, marker=middle),
+                lambda: db_events.list_events(self.ctx, "project-7", limit=20, marker=middle),
             ),
             (
                 10,
                 "ix_events_stack_id_id",
                 "events",
-                lambda: db_api.list_events(self.ctx, "project-7", stack_id="stack-7", limit=10),
+                lambda: db_events.list_events(self.ctx, "project-7", stack_id="stack-7", limit=10),
             ),
             (
                 20,
                 {"mysql": "PRIMARY", "postgresql": "pk_events"}.get(self.backend, "SCAN events"),
                 "events",
-                lambda: db_api.list_events(self.ctx, None, limit=20),
+                lambda: db_events.list_events(self.ctx, None, limit=20),
             ),
         ):
             self.assertEqual(rows, len(query()), index)
@@ -203,7 +207,7 @@ class TestPlans(backends.DatabaseTestCase):
                     self.assertNotIn(f"SCAN {table}", plan)
 
         def show():
-            return db_api.get_stack(self.ctx, "stack-7", None)
+            return db_stacks.get_stack(self.ctx, "stack-7", None)
 
         self.assertEqual(2, len(show().members))
         index = "sqlite_autoindex_members_2"

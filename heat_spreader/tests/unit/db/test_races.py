@@ -28,7 +28,10 @@ import testtools
 
 from heat_spreader import exception
 from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests.unit.db import backends
 
 load_tests = backends.on_each
@@ -86,10 +89,10 @@ class RaceTestCase(backends.DatabaseTestCase):
         self.assertIsInstance(errors[0], kinds)
 
     def update(self, stack: models.Stack, **changes: Any) -> Callable[[], models.Stack]:
-        return lambda: db_api.update_stack(self.new_context(), stack.id, **changes)
+        return lambda: db_stacks.update_stack(self.new_context(), stack.id, **changes)
 
     def due(self) -> list[str]:
-        return db_api.due_stacks(self.ctx, 100)
+        return db_rounds.due_stacks(self.ctx, 100)
 
 
 class TestUsers(RaceTestCase):
@@ -151,13 +154,13 @@ class TestUsers(RaceTestCase):
             )
             self.assert_one_error(exception.StackExists, *outcomes)
             self.assertEqual(point, len(self.events(type="stack.create")))
-            self.assertEqual({cloud.id: point}, db_api.count_members(self.ctx, [cloud.id]))
+            self.assertEqual({cloud.id: point}, db_clouds.count_members(self.ctx, [cloud.id]))
 
     def test_one_name_for_two_clouds(self):
         values = {"project_id": "green", "kind": "config"}
         for point in self.points():
             create = [
-                lambda name=f"cloud{point}": db_api.create_cloud(
+                lambda name=f"cloud{point}": db_clouds.create_cloud(
                     self.new_context(), {"name": name, **values}
                 )
             ] * 2
@@ -168,23 +171,23 @@ class TestUsers(RaceTestCase):
             cloud = self.cloud(f"cloud{point}")
             outcomes = self.interleave(
                 point,
-                lambda id=cloud.id: db_api.update_cloud(
+                lambda id=cloud.id: db_clouds.update_cloud(
                     self.new_context(), id, {"cordoned": True}
                 ),
-                lambda id=cloud.id: db_api.update_cloud(
+                lambda id=cloud.id: db_clouds.update_cloud(
                     self.new_context(), id, {"draining": True}
                 ),
             )
             self.assert_no_error(*outcomes)
-            row = db_api.get_cloud(self.ctx, cloud.id, None)
+            row = db_clouds.get_cloud(self.ctx, cloud.id, None)
             self.assertEqual((True, True), (row.cordoned, row.draining))
 
     def test_a_cloud_goes_while_it_is_changed(self):
         def change():
-            return db_api.update_cloud(self.new_context(), cloud.id, {"cordoned": True})
+            return db_clouds.update_cloud(self.new_context(), cloud.id, {"cordoned": True})
 
         def delete():
-            return db_api.delete_cloud(self.new_context(), cloud.id)
+            return db_clouds.delete_cloud(self.new_context(), cloud.id)
 
         for operations in ((change, delete), (delete, change), (delete, delete)):
             for point in self.points():
@@ -195,18 +198,18 @@ class TestUsers(RaceTestCase):
                     self.assertIsInstance(outcome, exception.CloudNotFound)
                 if operations == (delete, delete):
                     self.assertEqual(1, len(gone))
-                self.assertEqual([], db_api.list_clouds(self.ctx, None))
+                self.assertEqual([], db_clouds.list_clouds(self.ctx, None))
                 deleted = self.events(cloud_id=cloud.id, type="cloud.delete")
                 self.assertEqual(1, len(deleted))
 
     def test_a_cloud_goes_while_a_member_comes(self):
         def add():
-            return db_api.update_stack(
+            return db_stacks.update_stack(
                 self.new_context(), stack.id, members={cloud.id: {"weight": "0.1"}}
             )
 
         def delete():
-            return db_api.delete_cloud(self.new_context(), cloud.id)
+            return db_clouds.delete_cloud(self.new_context(), cloud.id)
 
         for operations in ((add, delete), (delete, add)):
             for point in self.points():
@@ -215,7 +218,7 @@ class TestUsers(RaceTestCase):
                 outcomes = self.interleave(point, *operations)
                 self.assert_one_error((exception.CloudInUse, exception.Conflict), *outcomes)
                 members = self.read(stack).members
-                clouds = db_api.list_clouds(self.ctx, None, name=cloud.name)
+                clouds = db_clouds.list_clouds(self.ctx, None, name=cloud.name)
                 self.assertEqual(len(clouds), len(members))
                 if clouds:
                     forget(self, stack)
@@ -223,14 +226,14 @@ class TestUsers(RaceTestCase):
 
 def forget(test, stack):
     """Take a stack and its members away."""
-    db_api.finish_delete(test.new_context(), test.claim(stack), "Deleted.")
-    for cloud in db_api.list_clouds(test.ctx, None):
-        db_api.delete_cloud(test.new_context(), cloud.id)
+    db_rounds.finish_delete(test.new_context(), test.claim(stack), "Deleted.")
+    for cloud in db_clouds.list_clouds(test.ctx, None):
+        db_clouds.delete_cloud(test.new_context(), cloud.id)
 
 
 class TestEngines(RaceTestCase):
-    def claims(self, stack: models.Stack, owner: str) -> Callable[[], db_api.Claim | None]:
-        return lambda: db_api.claim_stack(self.new_context(), stack.id, owner, 60)
+    def claims(self, stack: models.Stack, owner: str) -> Callable[[], db_rounds.Claim | None]:
+        return lambda: db_rounds.claim_stack(self.new_context(), stack.id, owner, 60)
 
     def test_one_claim_wins(self):
         for lease in (None, -1):
@@ -302,14 +305,14 @@ class TestEngines(RaceTestCase):
         def judge():
             nonlocal verdict
             verdict += 1
-            row = db_api.get_cloud(self.new_context(), cloud.id, None)
-            return db_api.set_verdict(self.new_context(), row, str(verdict), "so it is", {})
+            row = db_clouds.get_cloud(self.new_context(), cloud.id, None)
+            return db_clouds.set_verdict(self.new_context(), row, str(verdict), "so it is", {})
 
         def nudge():
-            return db_api.nudge_stacks(self.new_context(), [stack.id])
+            return db_rounds.nudge_stacks(self.new_context(), [stack.id])
 
         def run():
-            claim = db_api.claim_stack(self.new_context(), stack.id, "one", 60)
+            claim = db_rounds.claim_stack(self.new_context(), stack.id, "one", 60)
             claims.append(claim.stack)
             return self.save(claim.stack)
 
@@ -332,7 +335,7 @@ class TestEngines(RaceTestCase):
                 self.update(stack, members={cloud.id: {"leaving": True}})()
                 claimed = self.claim(stack)
                 operations = (
-                    lambda claimed=claimed: db_api.forget_member(
+                    lambda claimed=claimed: db_rounds.forget_member(
                         self.new_context(), claimed, claimed.members[0].id
                     ),
                     self.update(stack, members={cloud.id: {"leaving": False, "weight": "1"}}),
@@ -353,7 +356,7 @@ class TestEngines(RaceTestCase):
                 self.update(stack, values={"deleting": True})()
                 claimed = self.claim(stack)
                 operations = (
-                    lambda claimed=claimed: db_api.finish_delete(
+                    lambda claimed=claimed: db_rounds.finish_delete(
                         self.new_context(), claimed, "Deleted."
                     ),
                     self.update(stack, values={"count": 11}),
@@ -373,7 +376,7 @@ class TestEngines(RaceTestCase):
                 )
                 self.assert_no_error(*outcomes)
                 reached = self.reached
-                row = db_api.list_observations(self.ctx, [cloud.id])[1][cloud.id][0]
+                row = db_clouds.list_observations(self.ctx, [cloud.id])[1][cloud.id][0]
                 self.assertEqual(expected, row.misses)
             self.reached = self.reached or reached
 
@@ -386,11 +389,13 @@ class TestEngines(RaceTestCase):
                 outcomes = self.interleave(
                     point,
                     lambda cloud=cloud: self.observe(cloud),
-                    lambda cloud=cloud: db_api.delete_cloud(self.new_context(), cloud.id),
+                    lambda cloud=cloud: db_clouds.delete_cloud(self.new_context(), cloud.id),
                 )
                 self.assert_no_error(*outcomes)
-                self.assertEqual([], db_api.list_clouds(self.ctx, None))
-                self.assertEqual([], db_api.list_observations(self.ctx, [cloud.id])[1][cloud.id])
+                self.assertEqual([], db_clouds.list_clouds(self.ctx, None))
+                self.assertEqual(
+                    [], db_clouds.list_observations(self.ctx, [cloud.id])[1][cloud.id]
+                )
 
     def test_one_verdict_wins(self):
         for point in self.points():
@@ -398,10 +403,10 @@ class TestEngines(RaceTestCase):
             self.stack(f"web{point}", [cloud])
             outcomes = self.interleave(
                 point,
-                lambda cloud=cloud: db_api.set_verdict(
+                lambda cloud=cloud: db_clouds.set_verdict(
                     self.new_context(), cloud, "healthy", "a", {}
                 ),
-                lambda cloud=cloud: db_api.set_verdict(
+                lambda cloud=cloud: db_clouds.set_verdict(
                     self.new_context(), cloud, "suspect", "b", {}
                 ),
             )
@@ -417,7 +422,7 @@ class TestThreads(backends.DatabaseTestCase):
             stack = self.stack(f"web{number}")
             outcomes = backends.at_once(
                 *(
-                    lambda owner=str(owner), stack=stack: db_api.claim_stack(
+                    lambda owner=str(owner), stack=stack: db_rounds.claim_stack(
                         self.new_context(), stack.id, owner, 60
                     )
                     for owner in range(8)
@@ -437,7 +442,7 @@ class TestThreads(backends.DatabaseTestCase):
         def write(number):
             written = 0
             while time.monotonic() < end:
-                db_api.update_stack(
+                db_stacks.update_stack(
                     self.new_context(),
                     stack.id,
                     values={"count": number},
@@ -449,10 +454,10 @@ class TestThreads(backends.DatabaseTestCase):
         def read():
             done = 0
             while time.monotonic() < end:
-                row = db_api.get_stack(self.new_context(), stack.id, "green")
+                row = db_stacks.get_stack(self.new_context(), stack.id, "green")
                 # A generation is seen whole.
                 self.assertEqual(2, len(row.members))
-                db_api.due_stacks(self.new_context(), 10)
+                db_rounds.due_stacks(self.new_context(), 10)
                 done += 1
             reads.append(done)
 
@@ -502,7 +507,7 @@ class TestDeadlock(backends.DatabaseTestCase):
             nudge = threading.Thread(
                 target=lambda: outcome.append(
                     backends.attempt(
-                        lambda: db_api.nudge_stacks(self.new_context(), [first.id, second.id])
+                        lambda: db_rounds.nudge_stacks(self.new_context(), [first.id, second.id])
                     )
                 )
             )
@@ -518,4 +523,4 @@ class TestDeadlock(backends.DatabaseTestCase):
                 testtools.matchers.MatchesRegex(".*[Dd]eadlock", re.DOTALL),
             ),
         )
-        self.assertEqual({first.id, second.id}, set(db_api.due_stacks(self.ctx, 10)))
+        self.assertEqual({first.id, second.id}, set(db_rounds.due_stacks(self.ctx, 10)))

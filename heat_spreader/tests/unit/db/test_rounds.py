@@ -16,7 +16,9 @@ import datetime
 
 from heat_spreader import context
 from heat_spreader import exception
-from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.engine.core import plan
 from heat_spreader.tests.unit.db import backends
 
@@ -24,7 +26,7 @@ load_tests = backends.on_each
 
 
 def due(limit=10):
-    return db_api.due_stacks(context.engine_context(), limit)
+    return db_rounds.due_stacks(context.engine_context(), limit)
 
 
 class TestSweep(backends.DatabaseTestCase):
@@ -48,25 +50,25 @@ class TestSweep(backends.DatabaseTestCase):
         stacks = [self.stack(name) for name in "abc"]
         for stack in stacks:
             self.save(self.claim(stack), due_in=100)
-        db_api.nudge_stacks(self.ctx, {stacks[0].id, stacks[2].id, "gone"})
+        db_rounds.nudge_stacks(self.ctx, {stacks[0].id, stacks[2].id, "gone"})
         self.assertEqual({stacks[0].id, stacks[2].id}, set(due()))
-        db_api.nudge_stacks(self.ctx, [])
+        db_rounds.nudge_stacks(self.ctx, [])
 
 
 class TestClaim(backends.DatabaseTestCase):
     def test_a_claim_is_exclusive_until_it_is_given_back(self):
         stack = self.stack("web", [self.cloud()])
-        claim = db_api.claim_stack(self.ctx, stack.id, "one", 60)
+        claim = db_rounds.claim_stack(self.ctx, stack.id, "one", 60)
         self.assertEqual((1, "one"), (claim.stack.claim_epoch, claim.stack.claimed_by))
         self.assertEqual(claim.moment + datetime.timedelta(seconds=60), claim.stack.claimed_until)
         self.assertFalse(claim.interrupted)
         self.assertEqual("cloud1", claim.stack.members[0].cloud.name)
         for owner in ("one", "two"):
-            self.assertIsNone(db_api.claim_stack(self.ctx, stack.id, owner, 60))
+            self.assertIsNone(db_rounds.claim_stack(self.ctx, stack.id, owner, 60))
         self.assertTrue(self.save(claim.stack))
         row = self.read(stack)
         self.assertEqual((None, None), (row.claimed_by, row.claimed_until))
-        again = db_api.claim_stack(self.ctx, stack.id, "two", 60)
+        again = db_rounds.claim_stack(self.ctx, stack.id, "two", 60)
         self.assertEqual(2, again.stack.claim_epoch)
         self.assertFalse(again.interrupted)
 
@@ -76,31 +78,31 @@ class TestClaim(backends.DatabaseTestCase):
         self.assertEqual(2, self.claim(stack).claim_epoch)
 
     def test_a_stack_that_is_gone(self):
-        self.assertIsNone(db_api.claim_stack(self.ctx, "gone", "one", 60))
+        self.assertIsNone(db_rounds.claim_stack(self.ctx, "gone", "one", 60))
 
     def test_an_expired_claim_is_taken_over_as_interrupted(self):
         stack = self.stack()
         self.claim(stack, "one", lease=-1)
-        claim = db_api.claim_stack(self.ctx, stack.id, "two", 60)
+        claim = db_rounds.claim_stack(self.ctx, stack.id, "two", 60)
         self.assertEqual((2, "two"), (claim.stack.claim_epoch, claim.stack.claimed_by))
         self.assertTrue(claim.interrupted)
 
     def test_a_claim_is_renewed_while_it_lasts(self):
         stack = self.stack()
         claimed = self.claim(stack, lease=5)
-        self.assertTrue(db_api.renew_claim(self.ctx, claimed, 60))
+        self.assertTrue(db_rounds.renew_claim(self.ctx, claimed, 60))
         self.assertGreater(
             self.read(stack).claimed_until,
             claimed.claimed_until + datetime.timedelta(seconds=50),
         )
-        self.assertIsNone(db_api.claim_stack(self.ctx, stack.id, "two", 60))
+        self.assertIsNone(db_rounds.claim_stack(self.ctx, stack.id, "two", 60))
         # Expired, taken over, given back: each is the end.
-        self.assertTrue(db_api.renew_claim(self.ctx, claimed, -1))
-        self.assertFalse(db_api.renew_claim(self.ctx, claimed, 60))
+        self.assertTrue(db_rounds.renew_claim(self.ctx, claimed, -1))
+        self.assertFalse(db_rounds.renew_claim(self.ctx, claimed, 60))
         other = self.claim(stack, "two")
-        self.assertFalse(db_api.renew_claim(self.ctx, claimed, 60))
+        self.assertFalse(db_rounds.renew_claim(self.ctx, claimed, 60))
         self.save(other)
-        self.assertFalse(db_api.renew_claim(self.ctx, other, 60))
+        self.assertFalse(db_rounds.renew_claim(self.ctx, other, 60))
 
     def test_whoever_is_superseded_changes_nothing(self):
         cloud = self.cloud()
@@ -113,10 +115,10 @@ class TestClaim(backends.DatabaseTestCase):
         self.assertFalse(
             self.save(old, values={"status": "ERROR"}, members={member: {"held": 9}}, events=said)
         )
-        self.assertFalse(db_api.save_members(self.ctx, old, {member: {"held": 9}}, said))
-        self.assertFalse(db_api.forget_member(self.ctx, old, member))
-        self.assertFalse(db_api.finish_delete(self.ctx, old, "stale"))
-        self.assertFalse(db_api.renew_claim(self.ctx, old, 60))
+        self.assertFalse(db_rounds.save_members(self.ctx, old, {member: {"held": 9}}, said))
+        self.assertFalse(db_rounds.forget_member(self.ctx, old, member))
+        self.assertFalse(db_rounds.finish_delete(self.ctx, old, "stale"))
+        self.assertFalse(db_rounds.renew_claim(self.ctx, old, 60))
         row = self.read(stack)
         self.assertEqual(("PENDING", "two", 2), (row.status, row.claimed_by, row.claim_epoch))
         self.assertEqual([0], [m.held for m in row.members])
@@ -183,7 +185,7 @@ class TestSave(backends.DatabaseTestCase):
         claimed = self.claim(self.web)
         east = claimed.members[0].id
         said = [{"type": "member.create", "message": "m"}]
-        self.assertTrue(db_api.save_members(self.ctx, claimed, {east: {"held": 4}}, said))
+        self.assertTrue(db_rounds.save_members(self.ctx, claimed, {east: {"held": 4}}, said))
         row = self.read(self.web)
         self.assertEqual("one", row.claimed_by)
         self.assertEqual([4, 0], [member.held for member in row.members])
@@ -191,7 +193,7 @@ class TestSave(backends.DatabaseTestCase):
 
     def test_a_change_of_a_user_in_mid_round_is_not_lost(self):
         claimed = self.claim(self.web)
-        db_api.update_stack(self.new_context(), self.web.id, values={"count": 20})
+        db_stacks.update_stack(self.new_context(), self.web.id, values={"count": 20})
         self.assertTrue(
             self.save(
                 claimed,
@@ -209,7 +211,7 @@ class TestSave(backends.DatabaseTestCase):
     def test_nor_is_what_it_cleared(self):
         claimed = self.claim(self.web)
         east = claimed.members[0]
-        db_api.update_stack(
+        db_stacks.update_stack(
             self.new_context(), self.web.id, values={"parameters": {"flavor": "m1"}}
         )
         held_back = {"failures": 1, "retry_at": claimed.claimed_until, "problem": "no flavor"}
@@ -221,7 +223,7 @@ class TestSave(backends.DatabaseTestCase):
 
     def test_deletion_in_mid_round_is_not_lost(self):
         claimed = self.claim(self.web)
-        db_api.update_stack(self.new_context(), self.web.id, values={"deleting": True})
+        db_stacks.update_stack(self.new_context(), self.web.id, values={"deleting": True})
         self.save(claimed, values={"status": "ERROR", "status_reason": "old"})
         self.assertEqual(
             ("DELETING", True), (self.read(self.web).status, self.read(self.web).deleting)
@@ -230,14 +232,14 @@ class TestSave(backends.DatabaseTestCase):
 
     def test_a_nudge_in_mid_round_is_not_lost(self):
         nudges = {
-            "nudge": lambda: db_api.nudge_stacks(self.new_context(), [self.web.id]),
-            "verdict": lambda: db_api.set_verdict(
+            "nudge": lambda: db_rounds.nudge_stacks(self.new_context(), [self.web.id]),
+            "verdict": lambda: db_clouds.set_verdict(
                 self.new_context(),
-                db_api.get_cloud(self.ctx, self.east.id, None),
+                db_clouds.get_cloud(self.ctx, self.east.id, None),
                 *next(verdicts),
                 {},
             ),
-            "cloud": lambda: db_api.update_cloud(
+            "cloud": lambda: db_clouds.update_cloud(
                 self.new_context(), self.east.id, {"draining": True}
             ),
         }
@@ -255,7 +257,7 @@ class TestSave(backends.DatabaseTestCase):
     def test_without_any_it_rests_as_long_as_asked(self):
         for before in (-1, 300, None):
             self.save(self.claim(self.web), due_in=before)
-            claim = db_api.claim_stack(self.ctx, self.web.id, "one", 60)
+            claim = db_rounds.claim_stack(self.ctx, self.web.id, "one", 60)
             self.save(claim.stack, due_in=100)
             self.assertEqual([], due())
             rest = self.read(self.web).due_at - claim.moment
@@ -276,7 +278,7 @@ class TestForget(backends.DatabaseTestCase):
     def test_a_member_that_has_left(self):
         self.update({self.east.id: {"leaving": True}})
         claimed = self.claim(self.web)
-        self.assertTrue(db_api.forget_member(self.ctx, claimed, claimed.members[0].id))
+        self.assertTrue(db_rounds.forget_member(self.ctx, claimed, claimed.members[0].id))
         self.assertEqual(["west"], self.names())
         self.assertTrue(self.save(claimed))
 
@@ -286,7 +288,7 @@ class TestForget(backends.DatabaseTestCase):
         self.update({self.east.id: {"leaving": False, "weight": "1"}})
         self.assertRaises(
             exception.ConcurrentUpdate,
-            db_api.forget_member,
+            db_rounds.forget_member,
             self.ctx,
             claimed,
             claimed.members[0].id,
@@ -297,29 +299,29 @@ class TestForget(backends.DatabaseTestCase):
 
     def test_a_stack_of_which_nothing_is_left(self):
         self.stack("other", [self.east])
-        db_api.update_stack(self.ctx, self.web.id, values={"deleting": True})
+        db_stacks.update_stack(self.ctx, self.web.id, values={"deleting": True})
         claimed = self.claim(self.web)
         for member in claimed.members:
-            self.assertTrue(db_api.forget_member(self.ctx, claimed, member.id))
-        self.assertTrue(db_api.finish_delete(self.ctx, claimed, "Deleted."))
+            self.assertTrue(db_rounds.forget_member(self.ctx, claimed, member.id))
+        self.assertTrue(db_rounds.finish_delete(self.ctx, claimed, "Deleted."))
         self.assertRaises(exception.StackNotFound, self.read, self.web)
         self.assertEqual(
-            {self.east.id: 1}, db_api.count_members(self.ctx, [self.east.id, self.west.id])
+            {self.east.id: 1}, db_clouds.count_members(self.ctx, [self.east.id, self.west.id])
         )
         self.assertFalse(self.save(claimed))
-        self.assertFalse(db_api.finish_delete(self.ctx, claimed, "Deleted."))
+        self.assertFalse(db_rounds.finish_delete(self.ctx, claimed, "Deleted."))
         # Its events outlive it.
         last = self.events(stack_id=self.web.id)[-1]
         self.assertEqual(("stack.delete.end", "web"), (last.type, last.stack_name))
 
     def test_members_go_with_their_stack(self):
         claimed = self.claim(self.web)
-        self.assertTrue(db_api.finish_delete(self.ctx, claimed, "Released."))
-        self.assertEqual({}, db_api.count_members(self.ctx, [self.east.id, self.west.id]))
-        db_api.delete_cloud(self.ctx, self.east.id)
+        self.assertTrue(db_rounds.finish_delete(self.ctx, claimed, "Released."))
+        self.assertEqual({}, db_clouds.count_members(self.ctx, [self.east.id, self.west.id]))
+        db_clouds.delete_cloud(self.ctx, self.east.id)
 
     def update(self, members):
-        return db_api.update_stack(self.new_context(), self.web.id, members=members)
+        return db_stacks.update_stack(self.new_context(), self.web.id, members=members)
 
 
 class TestMembersOfACloud(backends.DatabaseTestCase):
@@ -336,7 +338,7 @@ class TestMembersOfACloud(backends.DatabaseTestCase):
             )
 
         def found(cloud, ids):
-            members = db_api.members_of_heat_stacks(self.ctx, cloud.id, ids)
+            members = db_rounds.members_of_heat_stacks(self.ctx, cloud.id, ids)
             return sorted(member.heat_stack_id for member in members)
 
         self.assertEqual(["east-0", "east-2"], found(east, ["east-0", "east-2", "west-1"]))
@@ -348,7 +350,7 @@ class TestMembersOfACloud(backends.DatabaseTestCase):
     def test_whether_any_was_taken_over(self):
         east, west = self.cloud("east"), self.cloud("west")
         self.stack("made", [east, west], template="heat_template_version: 2021-04-16")
-        self.assertFalse(db_api.has_adopted_members(self.ctx, east.id))
+        self.assertFalse(db_rounds.has_adopted_members(self.ctx, east.id))
         self.stack("found", [east])
-        self.assertTrue(db_api.has_adopted_members(self.ctx, east.id))
-        self.assertFalse(db_api.has_adopted_members(self.ctx, west.id))
+        self.assertTrue(db_rounds.has_adopted_members(self.ctx, east.id))
+        self.assertFalse(db_rounds.has_adopted_members(self.ctx, west.id))

@@ -18,7 +18,9 @@ import operator
 from sqlalchemy.orm import exc as orm_exc
 
 from heat_spreader import exception
-from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests.unit.db import backends
 
 load_tests = backends.on_each
@@ -33,7 +35,7 @@ class TestCreate(backends.DatabaseTestCase):
         self.assertEqual(self.ctx.request_id, stack.request_id)
         self.assertFalse(stack.deleting)
         self.assertEqual({}, stack.ledger)
-        self.assertEqual([stack.id], db_api.due_stacks(self.ctx, 10))
+        self.assertEqual([stack.id], db_rounds.due_stacks(self.ctx, 10))
 
     def test_members_keep_their_order(self):
         clouds = [self.cloud(name) for name in ("c", "a", "b")]
@@ -65,16 +67,16 @@ class TestCreate(backends.DatabaseTestCase):
         cloud = self.cloud()
         self.assertRaises(exception.StackExists, self.stack, "web", [cloud])
         # Nothing of the attempt is left.
-        self.assertEqual({}, db_api.count_members(self.ctx, [cloud.id]))
+        self.assertEqual({}, db_clouds.count_members(self.ctx, [cloud.id]))
         self.assertEqual(1, len(self.events(type="stack.create")))
         self.stack("web", project="blue")
         self.stack("Web")
 
     def test_a_cloud_that_is_gone(self):
         cloud = self.cloud()
-        db_api.delete_cloud(self.ctx, cloud.id)
+        db_clouds.delete_cloud(self.ctx, cloud.id)
         self.assertRaises(exception.Conflict, self.stack, "web", [cloud])
-        self.assertEqual([], db_api.list_stacks(self.ctx, None, limit=10))
+        self.assertEqual([], db_stacks.list_stacks(self.ctx, None, limit=10))
 
 
 class TestGet(backends.DatabaseTestCase):
@@ -82,37 +84,37 @@ class TestGet(backends.DatabaseTestCase):
         stack = self.stack()
         for reference in (stack.id, "web"):
             for project in ("green", None):
-                found = db_api.get_stack(self.ctx, reference, project)
+                found = db_stacks.get_stack(self.ctx, reference, project)
                 self.assertEqual(stack.id, found.id)
 
     def test_what_another_project_has_is_not_found(self):
         stack = self.stack()
         for reference in (stack.id, "web", "nothing"):
             self.assertRaises(
-                exception.StackNotFound, db_api.get_stack, self.ctx, reference, "blue"
+                exception.StackNotFound, db_stacks.get_stack, self.ctx, reference, "blue"
             )
 
     def test_names_differ_by_case(self):
         self.stack("web")
-        self.assertRaises(exception.StackNotFound, db_api.get_stack, self.ctx, "WEB", "green")
+        self.assertRaises(exception.StackNotFound, db_stacks.get_stack, self.ctx, "WEB", "green")
         other = self.stack("WEB")
-        self.assertEqual(other.id, db_api.get_stack(self.ctx, "WEB", "green").id)
+        self.assertEqual(other.id, db_stacks.get_stack(self.ctx, "WEB", "green").id)
 
     def test_a_name_that_several_projects_use(self):
         green, blue = self.stack("web"), self.stack("web", project="blue")
-        self.assertEqual(green.id, db_api.get_stack(self.ctx, "web", "green").id)
-        self.assertEqual(blue.id, db_api.get_stack(self.ctx, blue.id, None).id)
-        self.assertRaises(exception.AmbiguousName, db_api.get_stack, self.ctx, "web", None)
+        self.assertEqual(green.id, db_stacks.get_stack(self.ctx, "web", "green").id)
+        self.assertEqual(blue.id, db_stacks.get_stack(self.ctx, blue.id, None).id)
+        self.assertRaises(exception.AmbiguousName, db_stacks.get_stack, self.ctx, "web", None)
 
     def test_an_id_goes_before_a_name(self):
         stack = self.stack("web")
         self.stack(stack.id)
-        self.assertEqual("web", db_api.get_stack(self.ctx, stack.id, "green").name)
+        self.assertEqual("web", db_stacks.get_stack(self.ctx, stack.id, "green").name)
 
 
 class TestList(backends.DatabaseTestCase):
     def names(self, project="green", limit=100, **more):
-        return [row.name for row in db_api.list_stacks(self.ctx, project, limit=limit, **more)]
+        return [row.name for row in db_stacks.list_stacks(self.ctx, project, limit=limit, **more)]
 
     def test_newest_first_and_only_of_the_project(self):
         for name in ("a", "b", "c"):
@@ -174,13 +176,13 @@ class TestList(backends.DatabaseTestCase):
             whole = self.names(**sort)
             self.assertEqual(7, len(whole))
             paged, marker = [], None
-            while page := db_api.list_stacks(self.ctx, "green", limit=2, marker=marker, **sort):
+            while page := db_stacks.list_stacks(self.ctx, "green", limit=2, marker=marker, **sort):
                 paged += [row.name for row in page]
                 marker = page[-1].id
             self.assertEqual(whole, paged, sort)
             values = [
                 getattr(row, key)
-                for row in db_api.list_stacks(self.ctx, "green", limit=100, **sort)
+                for row in db_stacks.list_stacks(self.ctx, "green", limit=100, **sort)
             ]
             self.assertEqual(sorted(values, reverse=direction == "desc"), values)
 
@@ -193,7 +195,7 @@ class TestList(backends.DatabaseTestCase):
 
     def test_members_are_there_and_what_is_long_is_not(self):
         self.stack("web", [self.cloud("east"), self.cloud("west")], template="long")
-        row = db_api.list_stacks(self.ctx, "green", limit=1)[0]
+        row = db_stacks.list_stacks(self.ctx, "green", limit=1)[0]
         self.assertEqual(["east", "west"], [member.cloud.name for member in row.members])
         for column in ("template", "environment", "files"):
             self.assertRaises(orm_exc.DetachedInstanceError, operator.attrgetter(column), row)
@@ -201,19 +203,19 @@ class TestList(backends.DatabaseTestCase):
 
 class TestUpdate(backends.DatabaseTestCase):
     def update(self, stack, **changes):
-        return db_api.update_stack(self.new_context(), stack.id, **changes)
+        return db_stacks.update_stack(self.new_context(), stack.id, **changes)
 
     def test_a_change_raises_the_generation_and_makes_the_stack_due(self):
         stack = self.stack()
         self.save(self.claim(stack), values={"status": "ACTIVE", "status_reason": "All is well."})
-        self.assertEqual([], db_api.due_stacks(self.ctx, 10))
+        self.assertEqual([], db_rounds.due_stacks(self.ctx, 10))
         changed = self.update(stack, values={"count": 12})
         for row in (changed, self.read(stack)):
             self.assertEqual((2, 12), (row.generation, row.count))
             self.assertEqual("CONVERGING", row.status)
             self.assertGreater(row.updated_at, stack.updated_at)
             self.assertEqual(stack.created_at, row.created_at)
-        self.assertEqual([stack.id], db_api.due_stacks(self.ctx, 10))
+        self.assertEqual([stack.id], db_rounds.due_stacks(self.ctx, 10))
 
     def test_only_at_the_generation_that_was_asked_for(self):
         stack = self.stack()
@@ -306,15 +308,19 @@ class TestUpdate(backends.DatabaseTestCase):
     def test_a_stack_that_is_gone(self):
         stack = self.stack()
         self.assertRaises(
-            exception.StackNotFound, db_api.update_stack, self.ctx, "nothing", values={"count": 1}
+            exception.StackNotFound,
+            db_stacks.update_stack,
+            self.ctx,
+            "nothing",
+            values={"count": 1},
         )
         self.update(stack, values={"deleting": True})
-        db_api.finish_delete(self.ctx, self.claim(stack), "Deleted.")
+        db_rounds.finish_delete(self.ctx, self.claim(stack), "Deleted.")
         self.assertRaises(exception.StackNotFound, self.update, stack, values={"count": 1})
 
     def test_a_cloud_that_is_gone_changes_nothing(self):
         stack, cloud = self.stack(), self.cloud()
-        db_api.delete_cloud(self.ctx, cloud.id)
+        db_clouds.delete_cloud(self.ctx, cloud.id)
         self.assertRaises(
             exception.Conflict,
             self.update,

@@ -22,7 +22,10 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests.unit.db import backends
 
 load_tests = backends.on_each
@@ -81,10 +84,10 @@ class TestClock(backends.DatabaseTestCase):
         for row in (stack, self.read(stack)):
             self.assert_is_now(row.created_at)
             self.assert_is_now(row.due_at)
-        self.assertEqual([stack.id], db_api.due_stacks(self.ctx, 10))
-        claim = db_api.claim_stack(self.ctx, stack.id, "one", 60)
+        self.assertEqual([stack.id], db_rounds.due_stacks(self.ctx, 10))
+        claim = db_rounds.claim_stack(self.ctx, stack.id, "one", 60)
         self.assert_is_now(claim.moment)
-        self.assertEqual([], db_api.due_stacks(self.ctx, 10))
+        self.assertEqual([], db_rounds.due_stacks(self.ctx, 10))
 
     def test_fractions_of_a_second_are_kept(self):
         claimed = self.claim(self.stack("web", [self.cloud()]))
@@ -114,7 +117,7 @@ class TestValues(backends.DatabaseTestCase):
         self.assertEqual({MARKS: long}, row.files)
         self.assertEqual(({MARKS: MARKS}, [MARKS]), (row.parameters, row.tags))
         self.assertEqual(MARKS, row.members[0].cloud.description)
-        db_api.set_verdict(self.ctx, cloud, "healthy", MARKS, {MARKS: MARKS})
+        db_clouds.set_verdict(self.ctx, cloud, "healthy", MARKS, {MARKS: MARKS})
         event = self.events(type="cloud.verdict")[0]
         self.assertIn(MARKS, event.message)
         self.assertEqual({MARKS: MARKS}, event.evidence)
@@ -123,7 +126,7 @@ class TestValues(backends.DatabaseTestCase):
         """A stack in a thousand clouds has much to say."""
         long = "ß" * 70_000
         cloud = self.cloud()
-        self.assertTrue(db_api.set_verdict(self.ctx, cloud, "healthy", long, {}))
+        self.assertTrue(db_clouds.set_verdict(self.ctx, cloud, "healthy", long, {}))
         claimed = self.claim(self.stack("web", [cloud]))
         reasons = {"status_reason": long, "problem": long, "heat_status_reason": long}
         self.save(
@@ -175,7 +178,7 @@ class TestValues(backends.DatabaseTestCase):
             failover_toleration=31_536_000,
             failback_stable=31_536_000,
         )
-        row = db_api.update_stack(
+        row = db_stacks.update_stack(
             self.ctx, stack.id, members={cloud.id: {"weight": "0.123456789", "maximum": 10**6}}
         )
         self.assertEqual((10**6, 10**6, 100_000), (row.count, row.surge, row.timeout_mins))
@@ -186,12 +189,12 @@ class TestValues(backends.DatabaseTestCase):
         name = "n" * 255
         cloud = self.cloud(name)
         stack = self.stack(name, [cloud], count_parameter="p" * 255)
-        self.assertEqual(stack.id, db_api.get_stack(self.ctx, name, "green").id)
-        self.assertEqual(cloud.id, db_api.get_cloud(self.ctx, name, "green").id)
+        self.assertEqual(stack.id, db_stacks.get_stack(self.ctx, name, "green").id)
+        self.assertEqual(cloud.id, db_clouds.get_cloud(self.ctx, name, "green").id)
 
     def test_rows_are_detached(self):
         stack = self.stack("web", [self.cloud()])
-        claim = db_api.claim_stack(self.ctx, stack.id, "one", 60)
+        claim = db_rounds.claim_stack(self.ctx, stack.id, "one", 60)
         for row in (stack, claim.stack, self.read(stack)):
             self.assertTrue(sa.inspect(row).detached)
             self.assertTrue(sa.inspect(row.members[0]).detached)
@@ -229,4 +232,4 @@ class TestSQLite(backends.DatabaseTestCase):
             self.assertTrue(log.exists())
         db_api.dispose()
         self.assertFalse(log.exists())
-        self.assertEqual(2, len(db_api.list_stacks(self.ctx, None, limit=10)))
+        self.assertEqual(2, len(db_stacks.list_stacks(self.ctx, None, limit=10)))

@@ -22,7 +22,9 @@ import fixtures
 from oslotest import base
 
 from heat_spreader import context
-from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import events as db_events
+from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import observe
 from heat_spreader.tests import fake_heat
@@ -44,13 +46,13 @@ class TestVerdicts(world.WorldTest):
 
     def reading(self, name="cloud1"):
         cloud = self.world.cloud(name)
-        _, found = db_api.list_observations(self.world.ctx, [cloud.id])
+        _, found = db_clouds.list_observations(self.world.ctx, [cloud.id])
         [row] = found[cloud.id]
         return row
 
     def told(self):
         """The verdicts that came, with what they took the place of."""
-        found = db_api.list_events(self.world.ctx, None, type="cloud.verdict", limit=100)
+        found = db_events.list_events(self.world.ctx, None, type="cloud.verdict", limit=100)
         return [(event.before, event.after) for event in reversed(found)]
 
     def test_first_look(self):
@@ -135,7 +137,7 @@ class TestVerdicts(world.WorldTest):
 
     def test_no_entry_in_clouds_yaml(self):
         cloud = self.world.cloud("cloud1")
-        db_api.update_cloud(self.world.ctx, cloud.id, {"config_cloud": "nowhere"})
+        db_clouds.update_cloud(self.world.ctx, cloud.id, {"config_cloud": "nowhere"})
         self.assertEqual("refusing", self.look())
         self.assertIn("no entry 'nowhere'", self.world.cloud("cloud1").verdict_reason)
 
@@ -143,7 +145,7 @@ class TestVerdicts(world.WorldTest):
         self.look()
         self.heats["cloud1"].fault("refuse")
         self.look(3)
-        event = db_api.list_events(self.world.ctx, None, type="cloud.verdict", limit=1)[0]
+        event = db_events.list_events(self.world.ctx, None, type="cloud.verdict", limit=1)[0]
         self.assertEqual("cloud1", event.cloud_name)
         self.assertIn("is unreachable (was suspect): 3 or more misses in a row", event.message)
         evidence = event.evidence["host"]
@@ -165,7 +167,7 @@ class TestVerdicts(world.WorldTest):
 
     def vote(self, observer, outcome):
         """What another observer says of cloud1."""
-        db_api.record_observation(
+        db_clouds.record_observation(
             self.world.ctx,
             self.world.cloud("cloud1").id,
             observer,
@@ -230,7 +232,7 @@ class TestWaking(world.WorldTest):
         self.engine.nudged.clear()
 
     def due(self):
-        return db_api.due_stacks(self.world.ctx, 10)
+        return db_rounds.due_stacks(self.world.ctx, 10)
 
     def listings(self, name="cloud1"):
         return self.heats[name].asked("GET", "^/stacks$")
@@ -368,10 +370,10 @@ class TestSnapshots(world.WorldTest):
 
     def test_a_cloud_that_was_removed_in_the_meantime(self):
         lane = self.engine.observer._lanes[self.cloud.id]
-        db_api.delete_cloud(self.world.ctx, self.cloud.id)
+        db_clouds.delete_cloud(self.world.ctx, self.cloud.id)
         self.engine.observer.observe(self.cloud, lane)
         self.assertEqual(
-            {self.cloud.id: []}, db_api.list_observations(self.world.ctx, [self.cloud.id])[1]
+            {self.cloud.id: []}, db_clouds.list_observations(self.world.ctx, [self.cloud.id])[1]
         )
 
 
@@ -388,7 +390,7 @@ class TestLanes(base.BaseTestCase):
 
     def register(self, name):
         values = {"name": name, "project_id": "p", "kind": "config", "config_cloud": name}
-        return db_api.create_cloud(self.ctx, values).id
+        return db_clouds.create_cloud(self.ctx, values).id
 
     def observer(self, **settings):
         defaults = {
@@ -444,7 +446,7 @@ class TestLanes(base.BaseTestCase):
         observer = self.observer()
         observer.refresh()
         self.until(lambda: self.looks("cloud1") and self.looks("cloud2"))
-        db_api.delete_cloud(self.ctx, self.ids["cloud1"])
+        db_clouds.delete_cloud(self.ctx, self.ids["cloud1"])
         observer.refresh()
         self.assertIsNone(observer.snapshot(self.ids["cloud1"]))
         name = f"observe-{self.ids['cloud1']}"
@@ -477,7 +479,7 @@ class TestLanes(base.BaseTestCase):
         observer = self.observer(probe_interval=60.0)
         observer.refresh()
         self.until(lambda: observer.snapshot(self.ids["cloud1"]) is not None)
-        db_api.update_cloud(self.ctx, self.ids["cloud1"], {"config_cloud": "nowhere"})
+        db_clouds.update_cloud(self.ctx, self.ids["cloud1"], {"config_cloud": "nowhere"})
         observer.refresh()
         self.until(lambda: observer.snapshot(self.ids["cloud1"]) is None)
 
@@ -489,7 +491,7 @@ class TestLanes(base.BaseTestCase):
             away.append(args)
             raise RuntimeError("the database went away")
 
-        with fixtures.MonkeyPatch("heat_spreader.db.api.get_cloud", get_cloud):
+        with fixtures.MonkeyPatch("heat_spreader.db.clouds.get_cloud", get_cloud):
             observer.refresh()
             self.until(lambda: len(away) > 4)
         self.until(lambda: observer.snapshot(self.ids["cloud1"]) is not None)

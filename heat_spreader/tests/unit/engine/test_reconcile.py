@@ -20,7 +20,9 @@ import collections
 from concurrent import futures
 import functools
 
-from heat_spreader.db import api as db_api
+from heat_spreader.db import events as db_events
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests import fake_heat
 from heat_spreader.tests.unit.engine import world
 
@@ -954,14 +956,14 @@ class TestQuiet(world.WorldTest):
         # As the last answers of Heat were about updates, time tells these from the next ones.
         self.world.run(self.engine, seconds=3)
         rows, before = self.rows(*stacks), self.requests()
-        events = len(db_api.list_events(self.world.ctx, None, limit=1000))
+        events = len(db_events.list_events(self.world.ctx, None, limit=1000))
         for _ in range(4):
-            db_api.nudge_stacks(self.world.ctx, stacks)
+            db_rounds.nudge_stacks(self.world.ctx, stacks)
             self.engine.work()
             self.clock.advance(1)
         self.assertEqual({"GET /stacks": 4 * 3}, self.requests() - before)
         self.assertEqual(rows, self.rows(*stacks))
-        self.assertEqual(events, len(db_api.list_events(self.world.ctx, None, limit=1000)))
+        self.assertEqual(events, len(db_events.list_events(self.world.ctx, None, limit=1000)))
 
     def test_after_a_failover(self):
         web = self.world.create_stack()
@@ -972,7 +974,7 @@ class TestQuiet(world.WorldTest):
         self.world.run(self.engine, seconds=3)
         rows, before = self.rows(web), self.requests()
         for _ in range(3):
-            db_api.nudge_stacks(self.world.ctx, [web])
+            db_rounds.nudge_stacks(self.world.ctx, [web])
             self.engine.work()
         self.assertEqual({"GET /stacks": 3 * 2}, self.requests() - before)
         self.assertEqual(rows, self.rows(web))
@@ -1006,12 +1008,12 @@ class TestNudges(world.WorldTest):
 
         def nudge(when, what):
             if (when, what) == ("before", "save_round"):
-                db_api.nudge_stacks(self.world.ctx, [web])
+                db_rounds.nudge_stacks(self.world.ctx, [web])
 
         with self.world.watched(nudge):
             # Like a late message: the stack is not due, somebody else had the round already.
             self.engine.reconcile(web)
-        self.assertIn(web, db_api.due_stacks(self.world.ctx, 10))
+        self.assertIn(web, db_rounds.due_stacks(self.world.ctx, 10))
 
 
 class Fuse:
@@ -1050,7 +1052,7 @@ class Crash(world.WorldTest):
     def live(self, stacks, fuses, seconds):
         for _ in range(seconds):
             self.engine.look()
-            due = db_api.due_stacks(self.world.ctx, 1000)
+            due = db_rounds.due_stacks(self.world.ctx, 1000)
             for stack, fuse in zip(stacks.values(), fuses, strict=True):
                 if stack in due and not fuse.dead_before:
                     with self.world.watched(fuse):
@@ -1134,7 +1136,7 @@ class TestCrash(Crash):
 
         fresh = self.everywhere(lambda stack: None, made, settled=False, seconds=6)
         self.heats["cloud2"].heal()
-        stacks = [row.id for row in db_api.list_stacks(self.world.ctx, None, limit=1000)]
+        stacks = [row.id for row in db_stacks.list_stacks(self.world.ctx, None, limit=1000)]
         self.world.until(lambda: all(map(self.world.at_rest, stacks)), fresh)
         self.one_each()
 
@@ -1155,7 +1157,7 @@ class TestCrash(Crash):
         )
         self.heats["cloud2"].heal()
         back = self.runs(6, 4)
-        rows = db_api.list_stacks(self.world.ctx, None, limit=1000)
+        rows = db_stacks.list_stacks(self.world.ctx, None, limit=1000)
         self.world.until(lambda: all(back(row.name, row.id) for row in rows), fresh)
         self.one_each()
 
@@ -1175,7 +1177,7 @@ class TestCrash(Crash):
         self.everywhere(drift, self.runs(6, 4))
         told = [
             len(self.world.events(row.id, "member.drift"))
-            for row in db_api.list_stacks(self.world.ctx, None, limit=1000)
+            for row in db_stacks.list_stacks(self.world.ctx, None, limit=1000)
         ]
         # Who comes after a crash cannot tell drift from a write of the one that died.
         self.assertEqual({0, 1}, set(told))
@@ -1186,7 +1188,7 @@ class TestCrashWithoutConvergence(Crash):
 
     def test_new_weights(self):
         self.everywhere(lambda stack: self.world.change(stack, weights=".3 .7"), self.runs(3, 7))
-        for row in db_api.list_stacks(self.world.ctx, None, limit=1000):
+        for row in db_stacks.list_stacks(self.world.ctx, None, limit=1000):
             self.assertEqual([], self.world.events(row.id, "member.drift"))
 
 

@@ -23,6 +23,8 @@ from oslotest import base
 from heat_spreader import context
 from heat_spreader import rpc
 from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.engine import service
 from heat_spreader.tests import fake_heat
 from heat_spreader.tests import fixtures as spreader_fixtures
@@ -52,7 +54,7 @@ class ServiceTest(base.BaseTestCase):
 
     def register(self, name):
         values = {"name": name, "project_id": "p", "kind": "config", "config_cloud": name}
-        return db_api.create_cloud(self.ctx, values).id
+        return db_clouds.create_cloud(self.ctx, values).id
 
     def start(self):
         engine = service.Engine(self.config.conf, "fake://")
@@ -61,7 +63,7 @@ class ServiceTest(base.BaseTestCase):
         return engine
 
     def create_stack(self, count=10):
-        stack = db_api.create_stack(
+        stack = db_stacks.create_stack(
             self.ctx,
             {
                 "name": "web",
@@ -80,7 +82,7 @@ class ServiceTest(base.BaseTestCase):
         return stack.id
 
     def stack(self, stack_id):
-        return db_api.get_stack(self.ctx, stack_id, None)
+        return db_stacks.get_stack(self.ctx, stack_id, None)
 
     def units(self):
         found = [heat.stack("web") for heat in self.site.heats.values()]
@@ -114,7 +116,7 @@ class TestEngine(ServiceTest):
     def test_a_sweep_finds_what_is_due(self):
         """No message comes: the stack is stored and that is all."""
         self.start()
-        self.until(lambda: db_api.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
         self.create_stack()
         self.until(lambda: self.units() == (6, 2, 2))
 
@@ -122,7 +124,7 @@ class TestEngine(ServiceTest):
         self.config.set("engine", sweep_interval=3600.0)
         stack = self.create_stack()
         self.start()
-        self.until(lambda: db_api.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
         self.assertEqual((None, None, None), self.units())
         transport = rpc.get_transport(self.config.conf, "fake://")
         self.addCleanup(transport.cleanup)
@@ -145,7 +147,7 @@ class TestEngine(ServiceTest):
         self.start()
 
         def observers():
-            _, found = db_api.list_observations(self.ctx, self.ids.values())
+            _, found = db_clouds.list_observations(self.ctx, self.ids.values())
             return {row.observer for rows in found.values() for row in rows}
 
         self.until(observers)
@@ -209,7 +211,7 @@ class TestStop(ServiceTest):
         self.create_stack()
         self.until(lambda: self.units() == (6, 2, 2))
         self.site.heats["cloud2"].fault("hang")
-        self.until(lambda: db_api.get_cloud(self.ctx, "cloud2", None).verdict != "healthy")
+        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud2", None).verdict != "healthy")
         self.assertLess(self.stop(engine), 10)
 
     def test_started_again(self):
@@ -218,6 +220,6 @@ class TestStop(ServiceTest):
         self.create_stack()
         self.until(lambda: self.units() == (6, 2, 2))
         self.stop(engine)
-        db_api.update_stack(self.ctx, self.stack("web").id, values={"count": 20})
+        db_stacks.update_stack(self.ctx, self.stack("web").id, values={"count": 20})
         self.start()
         self.until(lambda: self.units() == (12, 4, 4))

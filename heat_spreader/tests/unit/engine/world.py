@@ -34,8 +34,12 @@ import requests.adapters
 
 from heat_spreader import context
 from heat_spreader import exception
-from heat_spreader.db import api as db_api
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import engines as db_engines
+from heat_spreader.db import events as db_events
 from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
 from heat_spreader.engine import observe
@@ -168,7 +172,7 @@ class Engine:
 
     def look(self, *names: str) -> None:
         """Take a listing of these clouds, of all when none is named."""
-        for cloud in db_api.list_clouds(context.engine_context(), None):
+        for cloud in db_clouds.list_clouds(context.engine_context(), None):
             if not names or cloud.name in names:
                 self.observer.observe(cloud, self.observer._lanes[cloud.id])
 
@@ -177,7 +181,7 @@ class Engine:
 
     def sweep(self) -> None:
         """A round for each stack that is due."""
-        for stack_id in db_api.due_stacks(context.engine_context(), 100):
+        for stack_id in db_rounds.due_stacks(context.engine_context(), 100):
             self.reconcile(stack_id)
 
     def work(self) -> None:
@@ -226,9 +230,10 @@ class World(fixtures.Fixture):
 
     def _setUp(self) -> None:
         self.useFixture(spreader_fixtures.Database())
-        for name, function in inspect.getmembers(db_api, inspect.isfunction):
-            if next(iter(inspect.signature(function).parameters), None) == "ctx":
-                self._patch(f"heat_spreader.db.api.{name}", self._watched(name, function))
+        for noun in (db_clouds, db_engines, db_events, db_rounds, db_stacks):
+            for name, function in inspect.getmembers(noun, inspect.isfunction):
+                if next(iter(inspect.signature(function).parameters), None) == "ctx":
+                    self._patch(f"{noun.__name__}.{name}", self._watched(name, function))
         self._patch("heat_spreader.db.api.now", self.clock.now)
         self._patch("heat_spreader.engine.reconcile.time", self.clock)
         self._patch("heat_spreader.engine.observe.time", self.clock)
@@ -256,7 +261,7 @@ class World(fixtures.Fixture):
         logger.setLevel(logging.WARNING)
 
     def register(self, name: str) -> None:
-        db_api.create_cloud(
+        db_clouds.create_cloud(
             self.ctx,
             {
                 "name": name,
@@ -329,7 +334,7 @@ class World(fixtures.Fixture):
     # --- what is wanted ----------------------------------------------------------------------------
 
     def cloud(self, name: str) -> models.Cloud:
-        return db_api.get_cloud(self.ctx, name, None)
+        return db_clouds.get_cloud(self.ctx, name, None)
 
     def create_stack(
         self,
@@ -343,7 +348,7 @@ class World(fixtures.Fixture):
         **columns: Any,
     ) -> str:
         """A stack over the first clouds, one for each weight; its id."""
-        stack = db_api.create_stack(
+        stack = db_stacks.create_stack(
             self.ctx,
             {
                 "name": name,
@@ -374,7 +379,7 @@ class World(fixtures.Fixture):
         members = dict(members or {})
         for name, weight in zip(self.heats, weights.split(), strict=False):
             members.setdefault(name, {})["weight"] = weight
-        db_api.update_stack(
+        db_stacks.update_stack(
             self.ctx,
             stack_id,
             values=values,
@@ -389,7 +394,7 @@ class World(fixtures.Fixture):
     def stack(self, stack_id: str) -> models.Stack | None:
         """The row; None when the stack is gone."""
         try:
-            return db_api.get_stack(self.ctx, stack_id, None)
+            return db_stacks.get_stack(self.ctx, stack_id, None)
         except exception.StackNotFound:
             return None
 
@@ -420,7 +425,7 @@ class World(fixtures.Fixture):
 
     def events(self, stack_id: str, type: str = "") -> list[models.Event]:
         """Oldest first."""
-        found = db_api.list_events(self.ctx, None, stack_id=stack_id, limit=1000)
+        found = db_events.list_events(self.ctx, None, stack_id=stack_id, limit=1000)
         return [event for event in reversed(found) if event.type.startswith(type)]
 
     def asked(self, *methods: str, path: str = "") -> list[str]:
@@ -462,7 +467,7 @@ class World(fixtures.Fixture):
         told = [
             f"{row.name} {row.status} {row.status_reason} "
             f"{[(m.cloud.name, m.heat_status, m.share, m.status_reason) for m in row.members]}"
-            for row in db_api.list_stacks(self.ctx, None, limit=100)
+            for row in db_stacks.list_stacks(self.ctx, None, limit=100)
         ]
         raise AssertionError(f"it did not come so within {limit} s: {told}")
 

@@ -1,0 +1,279 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Clouds, and what engines have seen of them: observations and verdicts."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import datetime
+from typing import Any
+
+from oslo_db import exception as db_exc
+from oslo_db.sqlalchemy import utils as db_utils
+from oslo_utils import uuidutils
+import sqlalchemy as sa
+
+from heat_spreader import context
+from heat_spreader import exception
+from heat_spreader.db import api as db_api
+from heat_spreader.db import events as db_events
+from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
+
+
+@db_api.retry
+def create_cloud(ctx: context.RequestContext, values: Mapping[str, Any]) -> models.Cloud:
+    """:raises CloudExists: the project has a cloud of that name"""
+    with (
+        db_api.duplicate(exception.CloudExists(name=values["name"])),
+        db_api.writer(ctx) as session,
+    ):
+        moment = db_api.now(session)
+        cloud = models.Cloud(
+            id=uuidutils.generate_uuid(), created_at=moment, updated_at=moment, **values
+        )
+        session.add(cloud)
+        session.flush()
+        db_events.add_event(
+            session, ctx, "cloud.create", f"Cloud '{cloud.name}' registered.", cloud=cloud
+        )
+        return cloud
+
+
+def _visible(query: Any, project_id: str | None) -> Any:
+    """A project sees its own clouds and the shared ones; None sees all."""
+    if project_id is None:
+        return query
+    return query.where(
+        sa.or_(models.Cloud.project_id == project_id, models.Cloud.shared.is_(True))
+    )
+
+
+@db_api.retry
+def get_cloud(ctx: context.RequestContext, cloud: str, project_id: str | None) -> models.Cloud:
+    """One cloud by id or name; a project's own cloud hides a shared one of the same name.
+
+    :raises CloudNotFound: nothing there that the project can see
+    :raises AmbiguousName: several carry the name
+    """
+    with db_api.reader(ctx) as session:
+        query = _visible(sa.select(models.Cloud), project_id)
+        found = session.scalars(
+            query.where(sa.or_(models.Cloud.id == cloud, models.Cloud.name == cloud))
+        ).all()
+        for preferred in (
+            [row for row in found if row.id == cloud],
+            [row for row in found if row.project_id == project_id],
+            found,
+        ):
+            if len(preferred) > 1:
+                raise exception.AmbiguousName(name=cloud)
+            if preferred:
+                return preferred[0]
+        raise exception.CloudNotFound(cloud=cloud)
+
+
+@db_api.retry
+def list_clouds(
+    ctx: context.RequestContext,
+    project_id: str | None,
+    *,
+    name: str | None = None,
+    verdict: str | None = None,
+    limit: int | None = None,
+    marker: str | None = None,
+) -> list[models.Cloud]:
+    """Clouds by name. :raises CloudNotFound: the marker is no cloud that the project can see"""
+    with db_api.reader(ctx) as session:
+        query = _visible(sa.select(models.Cloud), project_id)
+        if name is not None:
+            query = query.where(models.Cloud.name == name)
+        if verdict is not None:
+            query = query.where(models.Cloud.verdict == verdict)
+        after = None
+        if marker is not None:
+            after = session.scalars(
+                _visible(sa.select(models.Cloud).where(models.Cloud.id == marker), project_id)
+            ).one_or_none()
+            if after is None:
+                raise exception.CloudNotFound(cloud=marker)
+        query = db_utils.paginate_query(query, models.Cloud, limit, ["name", "id"], marker=after)
+        return list(session.scalars(query).all())
+
+
+@db_api.retry
+def update_cloud(
+    ctx: context.RequestContext, cloud_id: str, values: Mapping[str, Any]
+) -> models.Cloud:
+    """Change a cloud and wake the stacks in it.
+
+    :raises CloudNotFound: it is gone
+    :raises CloudExists: the new name is taken
+    """
+    with (
+        db_api.duplicate(exception.CloudExists(name=values.get("name", ""))),
+        db_api.writer(ctx) as session,
+    ):
+        cloud = session.get(models.Cloud, cloud_id, with_for_update=True)
+        if cloud is None:
+            raise exception.CloudNotFound(cloud=cloud_id)
+        before = {column: getattr(cloud, column) for column in values}
+        for column, value in values.items():
+            setattr(cloud, column, value)
+        cloud.updated_at = db_api.now(session)
+        session.flush()
+        db_rounds.nudge_cloud(session, cloud_id, cloud.updated_at)
+        db_events.add_event(
+            session,
+            ctx,
+            "cloud.update",
+            f"Changed: {', '.join(sorted(values))}.",
+            cloud=cloud,
+            before=before,
+            after=dict(values),
+        )
+        return cloud
+
+
+@db_api.retry
+def delete_cloud(ctx: context.RequestContext, cloud_id: str) -> None:
+    """:raises CloudInUse: members live in it; :raises CloudNotFound: it is gone"""
+    with db_api.writer(ctx) as session:
+        cloud = session.get(models.Cloud, cloud_id, with_for_update=True)
+        if cloud is None:
+            raise exception.CloudNotFound(cloud=cloud_id)
+        used = session.scalar(
+            sa.select(sa.func.count(models.Member.id)).where(models.Member.cloud_id == cloud_id)
+        )
+        if used:
+            raise exception.CloudInUse(cloud=cloud.name, stacks=used)
+        db_events.add_event(
+            session, ctx, "cloud.delete", f"Cloud '{cloud.name}' removed.", cloud=cloud
+        )
+        try:
+            session.execute(sa.delete(models.Cloud).where(models.Cloud.id == cloud_id))
+        except db_exc.DBReferenceError:
+            # A member came in between the count and the delete; the foreign key settles the race.
+            raise exception.CloudInUse(cloud=cloud.name, stacks=1) from None
+
+
+@db_api.retry
+def count_members(ctx: context.RequestContext, cloud_ids: Iterable[str]) -> dict[str, int]:
+    """How many members live in each of these clouds."""
+    with db_api.reader(ctx) as session:
+        rows = session.execute(
+            sa.select(models.Member.cloud_id, sa.func.count(models.Member.id))
+            .where(models.Member.cloud_id.in_(list(cloud_ids)))
+            .group_by(models.Member.cloud_id)
+        )
+        return {cloud_id: count for cloud_id, count in rows}
+
+
+# --- observations and verdicts --------------------------------------------------------------------
+
+
+@db_api.retry
+def record_observation(
+    ctx: context.RequestContext,
+    cloud_id: str,
+    observer: str,
+    *,
+    outcome: str,
+    detail: str,
+    latency_ms: int | None,
+    miss: bool,
+    good: bool,
+    fresh_for: float,
+) -> datetime.datetime | None:
+    """Store what one observer saw just now; runs of misses and goods go on counting.
+
+    A run that was interrupted for longer than ``fresh_for`` seconds starts anew: an engine that was
+    away must not add a miss to those of yesterday.
+
+    :returns: the database's time; None when the cloud is no longer registered
+    """
+    with db_api.writer(ctx) as session:
+        # The cloud's row is the lock: a cloud that is locked does not go, and of several processes
+        # that observe under one name none loses the count of another.
+        if session.get(models.Cloud, cloud_id, with_for_update=True) is None:
+            return None
+        moment = db_api.now(session)
+        row = session.get(models.Observation, (cloud_id, observer))
+        if row is None:
+            row = models.Observation(
+                cloud_id=cloud_id, observer=observer, misses=0, goods=0, since=moment, outcome=""
+            )
+            session.add(row)
+        elif row.observed_at < moment - datetime.timedelta(seconds=fresh_for):
+            row.misses = row.goods = 0
+        if row.outcome != outcome:
+            row.since = moment
+        row.outcome, row.detail, row.latency_ms = outcome, detail, latency_ms
+        row.misses = row.misses + 1 if miss else 0
+        row.goods = row.goods + 1 if good else 0
+        row.observed_at = moment
+        return moment
+
+
+@db_api.retry
+def list_observations(
+    ctx: context.RequestContext, cloud_ids: Iterable[str]
+) -> tuple[datetime.datetime, dict[str, list[models.Observation]]]:
+    """The present time and all observations of these clouds, by cloud id."""
+    with db_api.reader(ctx) as session:
+        found: dict[str, list[models.Observation]] = {cloud_id: [] for cloud_id in cloud_ids}
+        for row in session.scalars(
+            sa.select(models.Observation).where(models.Observation.cloud_id.in_(list(found)))
+        ):
+            found[row.cloud_id].append(row)
+        return db_api.now(session), found
+
+
+@db_api.retry
+def set_verdict(
+    ctx: context.RequestContext,
+    cloud: models.Cloud,
+    verdict: str,
+    reason: str,
+    evidence: Any,
+) -> bool:
+    """Replace the verdict that ``cloud`` carried; False when another engine did so first.
+
+    A new verdict starts a new ``verdict_since``, is an event, and wakes every stack in the cloud. The
+    same verdict with another reason only stores the reason.
+    """
+    with db_api.writer(ctx) as session:
+        moment = db_api.now(session)
+        values: dict[str, Any] = {"verdict_reason": reason}
+        if verdict != cloud.verdict:
+            values |= {"verdict": verdict, "verdict_since": moment}
+        changed = session.execute(
+            sa.update(models.Cloud)
+            .where(models.Cloud.id == cloud.id, models.Cloud.verdict == cloud.verdict)
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+        if changed.rowcount != 1:
+            return False
+        if verdict != cloud.verdict:
+            db_rounds.nudge_cloud(session, cloud.id, moment)
+            db_events.add_event(
+                session,
+                ctx,
+                "cloud.verdict",
+                f"Cloud '{cloud.name}' is {verdict} (was {cloud.verdict}): {reason}",
+                cloud=cloud,
+                before=cloud.verdict,
+                after=verdict,
+                evidence=evidence,
+            )
+        return True

@@ -1,0 +1,95 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The record of what was asked, decided and done: append and read, nothing else."""
+
+import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from heat_spreader import context
+from heat_spreader.db import api as db_api
+from heat_spreader.db import models
+
+
+def add_event(
+    session: orm.Session,
+    ctx: context.RequestContext,
+    type: str,
+    message: str,
+    *,
+    stack: models.Stack | None = None,
+    cloud: models.Cloud | None = None,
+    before: Any = None,
+    after: Any = None,
+    evidence: Any = None,
+) -> None:
+    """Append an event within the transaction that it records."""
+    project_id = stack.project_id if stack is not None else None
+    if stack is None and cloud is not None and not cloud.shared:
+        project_id = cloud.project_id
+    session.add(
+        models.Event(
+            project_id=project_id,
+            stack_id=stack.id if stack is not None else None,
+            stack_name=stack.name if stack is not None else None,
+            cloud_id=cloud.id if cloud is not None else None,
+            cloud_name=cloud.name if cloud is not None else None,
+            type=type,
+            message=message,
+            before=before,
+            after=after,
+            evidence=evidence,
+            actor=ctx.user_id or "engine",
+            request_id=ctx.request_id,
+            created_at=db_api.now(session),
+        )
+    )
+
+
+@db_api.retry
+def list_events(
+    ctx: context.RequestContext,
+    project_id: str | None,
+    *,
+    stack_id: str | None = None,
+    cloud_id: str | None = None,
+    type: str | None = None,
+    since: datetime.datetime | None = None,
+    limit: int,
+    marker: int | None = None,
+) -> list[models.Event]:
+    """Events, newest first; a project sees its own and those of shared clouds."""
+    with db_api.reader(ctx) as session:
+        query = sa.select(models.Event).order_by(models.Event.id.desc()).limit(limit)
+        for column, value in (("stack_id", stack_id), ("cloud_id", cloud_id), ("type", type)):
+            if value is not None:
+                query = query.where(getattr(models.Event, column) == value)
+        if since is not None:
+            query = query.where(models.Event.created_at >= since)
+        if marker is not None:
+            query = query.where(models.Event.id < marker)
+        if project_id is None:
+            return list(session.scalars(query))
+        if stack_id is not None:
+            # All events of a stack are of one project. To ask for both would lead MariaDB to read
+            # all of the project's, to intersect them.
+            return [event for event in session.scalars(query) if event.project_id == project_id]
+        # Not one question with "or": each of these is answered from the end of an index, however
+        # many events there are.
+        found = [
+            *session.scalars(query.where(models.Event.project_id == project_id)),
+            *session.scalars(query.where(models.Event.project_id.is_(None))),
+        ]
+        return sorted(found, key=lambda event: event.id, reverse=True)[:limit]

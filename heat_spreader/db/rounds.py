@@ -1,0 +1,304 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The engine's side of stacks: which are due, who works on them, and what came of it.
+
+Every write of a round is conditional on the epoch of its claim.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from heat_spreader import context
+from heat_spreader import exception
+from heat_spreader.db import api as db_api
+from heat_spreader.db import events as db_events
+from heat_spreader.db import models
+from heat_spreader.db import stacks as db_stacks
+
+
+@db_api.retry
+def due_stacks(ctx: context.RequestContext, limit: int) -> list[str]:
+    """Ids of stacks whose time has come and that no engine holds, the longest waiting first."""
+    with db_api.reader(ctx) as session:
+        moment = db_api.now(session)
+        return list(
+            session.scalars(
+                sa.select(models.Stack.id)
+                .where(
+                    models.Stack.due_at <= moment,
+                    sa.or_(
+                        models.Stack.claimed_until.is_(None), models.Stack.claimed_until < moment
+                    ),
+                )
+                .order_by(models.Stack.due_at)
+                .limit(limit)
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """The right to run rounds of one stack.
+
+    :ivar stack: the stack as claimed, with its new ``claim_epoch``
+    :ivar moment: the database's time of the claim
+    :ivar interrupted: the last holder never gave its claim back, so it may have died in mid-write
+    """
+
+    stack: models.Stack
+    moment: datetime.datetime
+    interrupted: bool
+
+
+@db_api.retry
+def claim_stack(
+    ctx: context.RequestContext, stack_id: str, owner: str, lease: float
+) -> Claim | None:
+    """Take the right to run rounds of this stack for ``lease`` seconds; None if another holds it."""
+    with db_api.writer(ctx) as session:
+        # Locked before anything is read: otherwise MariaDB would show the members as they were before
+        # the round that just gave its claim back.
+        expired = session.scalar(
+            sa.select(models.Stack.claimed_until)
+            .where(models.Stack.id == stack_id)
+            .with_for_update()
+        )
+        moment = db_api.now(session)
+        claimed = session.execute(
+            sa.update(models.Stack)
+            .where(
+                models.Stack.id == stack_id,
+                sa.or_(models.Stack.claimed_until.is_(None), models.Stack.claimed_until < moment),
+            )
+            .values(
+                claimed_by=owner,
+                claimed_until=moment + datetime.timedelta(seconds=lease),
+                claim_epoch=models.Stack.claim_epoch + 1,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        if claimed.rowcount != 1:
+            return None
+        return Claim(
+            db_stacks.load_stack(session, stack_id), moment, interrupted=expired is not None
+        )
+
+
+@db_api.retry
+def renew_claim(ctx: context.RequestContext, stack: models.Stack, lease: float) -> bool:
+    """Hold the claim for another ``lease`` seconds; False when it is lost."""
+    with db_api.writer(ctx) as session:
+        moment = db_api.now(session)
+        renewed = session.execute(
+            sa.update(models.Stack)
+            .where(
+                models.Stack.id == stack.id,
+                models.Stack.claim_epoch == stack.claim_epoch,
+                models.Stack.claimed_until >= moment,
+            )
+            .values(claimed_until=moment + datetime.timedelta(seconds=lease))
+            .execution_options(synchronize_session=False)
+        )
+        return renewed.rowcount == 1
+
+
+@db_api.retry
+def save_members(
+    ctx: context.RequestContext,
+    stack: models.Stack,
+    members: Mapping[str, Mapping[str, Any]],
+    events: Sequence[Mapping[str, Any]] = (),
+) -> bool:
+    """Store what was seen of or done to members in mid-round; False when the claim is lost."""
+    with db_api.writer(ctx) as session:
+        if not _holds_claim(session, stack):
+            return False
+        _write_members(session, members)
+        for event in events:
+            db_events.add_event(session, ctx, stack=stack, **event)
+        return True
+
+
+@db_api.retry
+def save_round(
+    ctx: context.RequestContext,
+    stack: models.Stack,
+    *,
+    values: Mapping[str, Any],
+    members: Mapping[str, Mapping[str, Any]],
+    events: Sequence[Mapping[str, Any]],
+    due_in: float | None,
+) -> bool:
+    """Store a round and give the claim back, in one transaction; False when the claim is lost.
+
+    A change that a user made during the round keeps its status and makes the stack due at once.
+
+    :param stack: the stack as claimed: its epoch and generation are checked
+    :param members: member id to columns
+    :param due_in: seconds until the next round
+    """
+    with db_api.writer(ctx) as session:
+        if not _holds_claim(session, stack):
+            return False
+        moment = db_api.now(session)
+        current = session.execute(
+            sa.select(models.Stack.generation, models.Stack.due_at).where(
+                models.Stack.id == stack.id
+            )
+        ).one()
+        values = dict(values)
+        if current.generation != stack.generation:
+            values["due_at"] = moment
+            values.pop("status", None)
+            values.pop("status_reason", None)
+            # The change has also ended all waiting after what failed before it.
+            members = {
+                member_id: {
+                    column: value
+                    for column, value in columns.items()
+                    if column not in ("failures", "retry_at")
+                }
+                for member_id, columns in members.items()
+            }
+        elif current.due_at == stack.due_at:
+            values["due_at"] = (
+                None if due_in is None else moment + datetime.timedelta(seconds=due_in)
+            )
+        # Otherwise a nudge came during the round: the stack stays due.
+        session.execute(
+            sa.update(models.Stack)
+            .where(models.Stack.id == stack.id)
+            .values(claimed_by=None, claimed_until=None, **values)
+            .execution_options(synchronize_session=False)
+        )
+        _write_members(session, members)
+        for event in events:
+            db_events.add_event(session, ctx, stack=stack, **event)
+        return True
+
+
+@db_api.retry
+def finish_delete(ctx: context.RequestContext, stack: models.Stack, message: str) -> bool:
+    """Forget a stack of which nothing is left in any cloud; False when the claim is lost."""
+    with db_api.writer(ctx) as session:
+        if not _holds_claim(session, stack):
+            return False
+        db_events.add_event(session, ctx, "stack.delete.end", message, stack=stack)
+        session.execute(sa.delete(models.Member).where(models.Member.stack_id == stack.id))
+        session.execute(sa.delete(models.Stack).where(models.Stack.id == stack.id))
+        return True
+
+
+@db_api.retry
+def forget_member(ctx: context.RequestContext, stack: models.Stack, member_id: str) -> bool:
+    """Remove a member that has left; False when the claim is lost.
+
+    :raises ConcurrentUpdate: a user has changed the stack since it was claimed, perhaps to make the
+        member stay; the next round decides
+    """
+    with db_api.writer(ctx) as session:
+        if not _holds_claim(session, stack):
+            return False
+        current = session.scalar(
+            sa.select(models.Stack.generation).where(models.Stack.id == stack.id)
+        )
+        if current != stack.generation:
+            raise exception.ConcurrentUpdate(
+                stack=stack.name, current=current, wanted=stack.generation
+            )
+        session.execute(sa.delete(models.Member).where(models.Member.id == member_id))
+        return True
+
+
+def _holds_claim(session: orm.Session, stack: models.Stack) -> bool:
+    """Whether the claim still stands; locks the row, so it stands until the transaction ends."""
+    held = session.scalar(
+        sa.select(models.Stack.claim_epoch)
+        .where(models.Stack.id == stack.id, models.Stack.claim_epoch == stack.claim_epoch)
+        .with_for_update()
+    )
+    return held is not None
+
+
+def _write_members(session: orm.Session, members: Mapping[str, Mapping[str, Any]]) -> None:
+    for member_id, columns in members.items():
+        if columns:
+            session.execute(
+                sa.update(models.Member)
+                .where(models.Member.id == member_id)
+                .values(**columns)
+                .execution_options(synchronize_session=False)
+            )
+
+
+@db_api.retry
+def nudge_stacks(ctx: context.RequestContext, stack_ids: Iterable[str]) -> None:
+    """Make these stacks due now."""
+    with db_api.writer(ctx) as session:
+        session.execute(
+            sa.update(models.Stack)
+            .where(models.Stack.id.in_(list(stack_ids)))
+            .values(due_at=db_api.now(session))
+            .execution_options(synchronize_session=False)
+        )
+
+
+def nudge_cloud(session: orm.Session, cloud_id: str, moment: datetime.datetime) -> None:
+    session.execute(
+        sa.update(models.Stack)
+        .where(
+            models.Stack.id.in_(
+                sa.select(models.Member.stack_id).where(models.Member.cloud_id == cloud_id)
+            )
+        )
+        .values(due_at=moment)
+        .execution_options(synchronize_session=False)
+    )
+
+
+@db_api.retry
+def members_of_heat_stacks(
+    ctx: context.RequestContext, cloud_id: str, heat_stack_ids: Sequence[str]
+) -> list[models.Member]:
+    """The members that own these Heat stacks of one cloud."""
+    with db_api.reader(ctx) as session:
+        found: list[models.Member] = []
+        for start in range(0, len(heat_stack_ids), 500):  # keep the IN list within every backend
+            found += session.scalars(
+                sa.select(models.Member).where(
+                    models.Member.cloud_id == cloud_id,
+                    models.Member.heat_stack_id.in_(heat_stack_ids[start : start + 500]),
+                )
+            )
+        return found
+
+
+@db_api.retry
+def has_adopted_members(ctx: context.RequestContext, cloud_id: str) -> bool:
+    """Whether the cloud carries Heat stacks that we took over, which bear no tag of ours."""
+    with db_api.reader(ctx) as session:
+        return (
+            session.scalars(
+                sa.select(models.Member.id)
+                .where(models.Member.cloud_id == cloud_id, models.Member.owned.is_(False))
+                .limit(1)
+            ).first()
+            is not None
+        )

@@ -1,0 +1,307 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Stacks with their members, as users see and change them."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import json
+from typing import Any
+
+from oslo_db import exception as db_exc
+from oslo_db.sqlalchemy import utils as db_utils
+from oslo_utils import uuidutils
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from heat_spreader import context
+from heat_spreader import exception
+from heat_spreader.db import api as db_api
+from heat_spreader.db import events as db_events
+from heat_spreader.db import models
+
+_STACK_WITH_MEMBERS = orm.selectinload(models.Stack.members).joinedload(models.Member.cloud)
+
+
+@db_api.retry
+def create_stack(
+    ctx: context.RequestContext, values: Mapping[str, Any], members: Sequence[Mapping[str, Any]]
+) -> models.Stack:
+    """Store a new stack with its members; due at once.
+
+    :raises StackExists: the project has a stack of that name
+    :raises Conflict: a cloud of a member is gone
+    """
+    with (
+        _clouds_stay(),
+        db_api.duplicate(exception.StackExists(name=values["name"])),
+        db_api.writer(ctx) as session,
+    ):
+        moment = db_api.now(session)
+        stack = models.Stack(
+            id=uuidutils.generate_uuid(),
+            created_at=moment,
+            updated_at=moment,
+            due_at=moment,
+            request_id=ctx.request_id,
+            status="PENDING",
+            status_reason="Waiting for an engine.",
+            **values,
+        )
+        for position, member in enumerate(members):
+            stack.members.append(_member(stack, position, member))
+        session.add(stack)
+        session.flush()
+        stack = load_stack(session, stack.id)
+        db_events.add_event(
+            session,
+            ctx,
+            "stack.create",
+            f"Stack created with count {stack.count} over {len(members)} cloud(s).",
+            stack=stack,
+            after=_wanted(stack),
+        )
+        return stack
+
+
+@db_api.retry
+def get_stack(ctx: context.RequestContext, stack: str, project_id: str | None) -> models.Stack:
+    """One stack by id or name, with members and their clouds.
+
+    :param project_id: only in this project; None looks in all (administrators, engines)
+    :raises StackNotFound: nothing there, or it belongs to somebody else
+    :raises AmbiguousName: over all projects, several carry the name
+    """
+    with db_api.reader(ctx) as session:
+        query = sa.select(models.Stack).options(_STACK_WITH_MEMBERS)
+        if project_id is not None:
+            query = query.where(models.Stack.project_id == project_id)
+        found = session.scalars(query.where(models.Stack.id == stack)).one_or_none()
+        if found is not None:
+            return found
+        named = session.scalars(query.where(models.Stack.name == stack)).all()
+        if len(named) > 1:
+            raise exception.AmbiguousName(name=stack)
+        if not named:
+            raise exception.StackNotFound(stack=stack)
+        return named[0]
+
+
+@db_api.retry
+def list_stacks(
+    ctx: context.RequestContext,
+    project_id: str | None,
+    *,
+    filters: Mapping[str, Any] | None = None,
+    limit: int,
+    marker: str | None = None,
+    sort_key: str = "created_at",
+    sort_dir: str = "desc",
+) -> list[models.Stack]:
+    """Stacks in a stable order; filters are exact: name, status, tag, cloud_id.
+
+    :raises StackNotFound: the marker is no stack that the caller can see
+    """
+    filters = dict(filters or {})
+    with db_api.reader(ctx) as session:
+        # A page of a thousand templates would fill the memory, and no list shows them.
+        query = sa.select(models.Stack).options(
+            _STACK_WITH_MEMBERS,
+            orm.defer(models.Stack.template, raiseload=True),
+            orm.defer(models.Stack.environment, raiseload=True),
+            orm.defer(models.Stack.files, raiseload=True),
+        )
+        if project_id is not None:
+            query = query.where(models.Stack.project_id == project_id)
+        if "cloud_id" in filters:
+            query = query.where(
+                models.Stack.members.any(models.Member.cloud_id == filters.pop("cloud_id"))
+            )
+        if "tag" in filters:
+            # Tags are a small JSON list of plain words; the schema keeps quotes out of them. No LIKE:
+            # that of SQLite takes "A" for "a".
+            tags = sa.type_coerce(models.Stack.tags, sa.Text)
+            query = query.where(sa.func.replace(tags, json.dumps(filters.pop("tag")), "") != tags)
+        for column, value in filters.items():
+            query = query.where(getattr(models.Stack, column) == value)
+        after = None
+        if marker is not None:
+            after = session.get(models.Stack, marker)
+            if after is None or project_id not in (None, after.project_id):
+                raise exception.StackNotFound(stack=marker)
+        query = db_utils.paginate_query(
+            query,
+            models.Stack,
+            limit,
+            [sort_key, "id"],
+            marker=after,
+            sort_dirs=[sort_dir, sort_dir],
+        )
+        return list(session.scalars(query).all())
+
+
+@db_api.retry
+def update_stack(
+    ctx: context.RequestContext,
+    stack_id: str,
+    *,
+    values: Mapping[str, Any] | None = None,
+    members: Mapping[str, Mapping[str, Any]] | None = None,
+    generation: int | None = None,
+    event: str = "stack.update",
+) -> models.Stack:
+    """Apply one change of a user: stack columns, members, or both; raises the generation.
+
+    :param members: cloud id to columns; a cloud without a member gets one
+    :param generation: apply only if the stack is still at this generation
+    :raises ConcurrentUpdate: it is not
+    :raises StackDeleting: the stack takes no changes any more
+    """
+    values = dict(values or {})
+    with _clouds_stay(), db_api.writer(ctx) as session:
+        # First of all: from here on until the end the row is ours, and all that is read is current.
+        raised = session.execute(
+            sa.update(models.Stack)
+            .where(
+                models.Stack.id == stack_id,
+                models.Stack.deleting.is_(False),
+                sa.true() if generation is None else models.Stack.generation == generation,
+            )
+            .values(generation=models.Stack.generation + 1)
+            .execution_options(synchronize_session=False)
+        )
+        stack = load_stack(session, stack_id)
+        if raised.rowcount != 1:
+            if stack.deleting:
+                raise exception.StackDeleting(stack=stack.name)
+            raise exception.ConcurrentUpdate(
+                stack=stack.name, current=stack.generation, wanted=generation
+            )
+        wanted_before = _wanted(stack)
+        moment = db_api.now(session)
+        values |= {
+            "updated_at": moment,
+            "due_at": moment,
+            "request_id": ctx.request_id,
+            "status": "DELETING" if values.get("deleting") else "CONVERGING",
+            "status_reason": "Waiting for an engine.",
+        }
+        for column, value in values.items():
+            setattr(stack, column, value)
+        existing = {member.cloud_id: member for member in stack.members}
+        for cloud_id, columns in (members or {}).items():
+            if cloud_id in existing:
+                for column, value in columns.items():
+                    setattr(existing[cloud_id], column, value)
+            else:
+                position = max((m.position for m in stack.members), default=-1) + 1
+                stack.members.append(_member(stack, position, {**columns, "cloud_id": cloud_id}))
+        for member in stack.members:
+            # What failed before may go well now: try at once.
+            member.failures, member.retry_at = 0, None
+            if members or "failover_rule" in values or "min_clouds" in values:
+                # What a user changed about the distribution ends the floors of a failover.
+                member.floor = None
+        session.flush()
+        stack = load_stack(session, stack_id)
+        db_events.add_event(
+            session,
+            ctx,
+            event,
+            _difference(wanted_before, _wanted(stack)),
+            stack=stack,
+            before=wanted_before,
+            after=_wanted(stack),
+        )
+        return stack
+
+
+def _member(stack: models.Stack, position: int, columns: Mapping[str, Any]) -> models.Member:
+    """A new member; with a template its Heat stack is ours, without one it is taken over."""
+    return models.Member(
+        id=uuidutils.generate_uuid(),
+        position=position,
+        owned=stack.template is not None,
+        **columns,
+    )
+
+
+def load_stack(session: orm.Session, stack_id: str) -> models.Stack:
+    stack = session.scalars(
+        sa.select(models.Stack)
+        .options(_STACK_WITH_MEMBERS)
+        .where(models.Stack.id == stack_id)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if stack is None:
+        raise exception.StackNotFound(stack=stack_id)
+    return stack
+
+
+def _wanted(stack: models.Stack) -> dict[str, Any]:
+    """The part of a stack that users argue about, small enough to keep with every event."""
+    members: dict[str, Any] = {}
+    for member in stack.members:
+        # A project's own cloud and a shared one may have the same name.
+        label = member.cloud_id if member.cloud.name in members else member.cloud.name
+        members[label] = {
+            "weight": member.weight,
+            "minimum": member.minimum,
+            "maximum": member.maximum,
+            "leaving": member.leaving,
+        }
+    return {
+        "count": stack.count,
+        "count_parameter": stack.count_parameter,
+        "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
+        "deleting": stack.deleting,
+        "members": members,
+    }
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What a user changed, in words: "Changed: count from 10 to 12; weight of east from 0.6 to 0.5"."""
+    if after["deleting"] and not before["deleting"]:
+        return "Deletion asked for."
+    changes = [
+        f"{key.replace('_', ' ')} from {before[key]} to {after[key]}"
+        for key in ("count", "count_parameter")
+        if before[key] != after[key]
+    ]
+    if before["failover"] != after["failover"]:
+        changes.append("failover")
+    for cloud, wanted in after["members"].items():
+        was = before["members"].get(cloud)
+        if was is None:
+            changes.append(f"{cloud} joins with weight {wanted['weight']}")
+        elif wanted["leaving"] and not was["leaving"]:
+            changes.append(f"{cloud} is to leave")
+        else:
+            changes += [
+                f"{key} of {cloud} from {was[key]} to {wanted[key]}"
+                for key in ("weight", "minimum", "maximum")
+                if was[key] != wanted[key]
+            ]
+    return f"Changed: {'; '.join(changes)[:2000]}." if changes else "Other settings changed."
+
+
+@contextlib.contextmanager
+def _clouds_stay() -> Iterator[None]:
+    """A member can come in between the look at its cloud and that cloud's removal."""
+    try:
+        yield
+    except db_exc.DBReferenceError:
+        raise exception.Conflict(
+            reason="a cloud was removed in the meantime; list the clouds and try again"
+        ) from None
