@@ -126,6 +126,22 @@ engine_opts: list[cfg.Opt] = [
         help="Seconds before a write that a cloud refused is tried again; doubled at each further "
         "refusal up to 20 times this value, with jitter.",
     ),
+    cfg.FloatOpt(
+        "full_for",
+        default=300.0,
+        min=0.1,
+        help="Seconds for which a cloud in which a raise failed is held for full and its further units "
+        "are offered to the other clouds; doubled at each further failure up to 16 times this value. A "
+        "lower value fills a cloud sooner that has got room again, and asks a full one more often.",
+    ),
+    cfg.FloatOpt(
+        "update_deadline",
+        default=3660.0,
+        min=1.0,
+        help="Seconds that Heat may be at work on one change of a stack that names no timeout_mins of "
+        "its own; after that the stack says that it is stuck and, where its user wants that, the change "
+        "is sent again. It should be a minute more than stack_action_timeout of the Heats.",
+    ),
 ]
 
 health_opts: list[cfg.Opt] = [

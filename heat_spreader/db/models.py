@@ -216,6 +216,10 @@ class Member(Base):
     creating: orm.Mapped[bool] = orm.mapped_column(
         sa.Boolean, default=False, server_default=sa.false()
     )
+    # We asked Heat to delete the Heat stack, so that its end surprises nobody.
+    deleting: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
     # Since when Heat has been at work on the Heat stack.
     busy_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     # A user wants Heat to compare its records with what exists.

@@ -173,7 +173,7 @@ def save_round(
                 member_id: {
                     column: value
                     for column, value in columns.items()
-                    if column not in ("failures", "retry_at")
+                    if column not in db_stacks.ANEW
                 }
                 for member_id, columns in members.items()
             }
@@ -195,11 +195,18 @@ def save_round(
 
 
 @db_api.retry
-def finish_delete(ctx: context.RequestContext, stack: models.Stack, message: str) -> bool:
+def finish_delete(
+    ctx: context.RequestContext,
+    stack: models.Stack,
+    message: str,
+    events: Sequence[Mapping[str, Any]] = (),
+) -> bool:
     """Forget a stack of which nothing is left in any cloud; False when the claim is lost."""
     with db_api.writer(ctx) as session:
         if not _holds_claim(session, stack):
             return False
+        for event in events:
+            db_events.add_event(session, ctx, stack=stack, **event)
         db_events.add_event(session, ctx, "stack.delete.end", message, stack=stack)
         session.execute(sa.delete(models.Member).where(models.Member.stack_id == stack.id))
         session.execute(sa.delete(models.Stack).where(models.Stack.id == stack.id))
@@ -207,8 +214,10 @@ def finish_delete(ctx: context.RequestContext, stack: models.Stack, message: str
 
 
 @db_api.retry
-def forget_member(ctx: context.RequestContext, stack: models.Stack, member_id: str) -> bool:
+def forget_member(ctx: context.RequestContext, stack: models.Stack, member: models.Member) -> bool:
     """Remove a member that has left; False when the claim is lost.
+
+    Where a create that was sent for it may be carried out yet, a tombstone stays.
 
     :raises ConcurrentUpdate: a user has changed the stack since it was claimed, perhaps to make the
         member stay; the next round decides
@@ -223,7 +232,18 @@ def forget_member(ctx: context.RequestContext, stack: models.Stack, member_id: s
             raise exception.ConcurrentUpdate(
                 stack=stack.name, current=current, wanted=stack.generation
             )
-        session.execute(sa.delete(models.Member).where(models.Member.id == member_id))
+        session.execute(sa.delete(models.Member).where(models.Member.id == member.id))
+        if member.creating and not stack.release:
+            session.add(
+                models.Tombstone(
+                    member_id=member.id,
+                    cloud_id=member.cloud_id,
+                    project_id=stack.project_id,
+                    stack_id=stack.id,
+                    stack_name=stack.name,
+                    created_at=db_api.now(session),
+                )
+            )
         return True
 
 
@@ -291,14 +311,21 @@ def members_of_heat_stacks(
 
 
 @db_api.retry
-def has_adopted_members(ctx: context.RequestContext, cloud_id: str) -> bool:
-    """Whether the cloud carries Heat stacks that we took over, which bear no tag of ours."""
+def to_look_for(
+    ctx: context.RequestContext, cloud_id: str
+) -> tuple[bool, Mapping[str, models.Tombstone]]:
+    """What a listing of the cloud has to show beside the Heat stacks that we made and know.
+
+    :returns: whether there are Heat stacks that we took over, which bear no tag of ours; and the
+        tombstones, by the id of the member
+    """
     with db_api.reader(ctx) as session:
-        return (
-            session.scalars(
-                sa.select(models.Member.id)
-                .where(models.Member.cloud_id == cloud_id, models.Member.owned.is_(False))
-                .limit(1)
-            ).first()
-            is not None
+        adopted = session.scalars(
+            sa.select(models.Member.id)
+            .where(models.Member.cloud_id == cloud_id, models.Member.owned.is_(False))
+            .limit(1)
+        ).first()
+        graves = session.scalars(
+            sa.select(models.Tombstone).where(models.Tombstone.cloud_id == cloud_id)
         )
+        return adopted is not None, {grave.member_id: grave for grave in graves}

@@ -208,8 +208,9 @@ def update_stack(
                 position = max((m.position for m in stack.members), default=-1) + 1
                 stack.members.append(_member(stack, position, {**columns, "cloud_id": cloud_id}))
         for member in stack.members:
-            # What failed before may go well now: try at once.
-            member.failures, member.retry_at = 0, None
+            # What failed before may go well now, and who fought before may have come to terms.
+            for column, value in ANEW.items():
+                setattr(member, column, value)
             if members or "failover_rule" in values or "min_clouds" in values:
                 # What a user changed about the distribution ends the floors of a failover.
                 member.floor = None
@@ -225,6 +226,19 @@ def update_stack(
             after=_wanted(stack),
         )
         return stack
+
+
+# What a member has learned of refusals and of changes by others, before it has learned anything.
+ANEW: Mapping[str, Any] = {
+    "failures": 0,
+    "retry_at": None,
+    "capacity": None,
+    "full_until": None,
+    "fulls": 0,
+    "drifts": 0,
+    "drifted_at": None,
+    "conflict": False,
+}
 
 
 def _member(stack: models.Stack, position: int, columns: Mapping[str, Any]) -> models.Member:

@@ -51,6 +51,9 @@ MOST_PAGES = 200
 # too large, so that only the words tell them apart (in English: we send no Accept-Language).
 _QUOTA = re.compile(r"maximum stacks per tenant|maximum resources per stack|quota", re.IGNORECASE)
 
+# How Heat words the end of an update that could not be finished.
+_INTERRUPTED = re.compile(r"cancelled|Engine went down", re.IGNORECASE)
+
 # What Heat accepts as a number is wider; what a count can be is this. Bounded, since the text comes
 # from outside.
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(\.0{1,18})?")
@@ -94,6 +97,7 @@ class HeatStack:
     :ivar updated_time: when the latest update *began*, to the second; None before the first one
     :ivar parameters: all declared parameters, every value a string; None in a listing. During an
         update they are the new ones with convergence, and the old ones for most of it without
+    :ivar owner: name of the user who made it
     """
 
     id: str
@@ -103,6 +107,7 @@ class HeatStack:
     updated_time: str | None
     tags: tuple[str, ...]
     parameters: Mapping[str, str] | None = None
+    owner: str = ""
 
     @property
     def in_progress(self) -> bool:
@@ -121,9 +126,12 @@ class HeatStack:
         return self.status.startswith("DELETE_")
 
     @property
-    def cancelled(self) -> bool:
-        """Whether it failed only because a later update cancelled it: try again when idle."""
-        return self.failed and "cancelled" in self.status_reason
+    def interrupted(self) -> bool:
+        """It failed because Heat was kept from finishing, not for anything in the cloud.
+
+        A later update cancelled it, or the Heat engine that was at it died: try again when idle.
+        """
+        return self.failed and bool(_INTERRUPTED.search(self.status_reason))
 
     def count(self, parameter: str) -> int:
         """The value of the count parameter; during an update it may still be the old one.
@@ -566,6 +574,7 @@ def _heat_stack(body: Mapping[str, typing.Any]) -> HeatStack:
         else types.MappingProxyType(
             {key: "" if value is None else str(value) for key, value in parameters.items()}
         ),
+        owner=one_line(body.get("stack_owner") or "", 80),
     )
 
 

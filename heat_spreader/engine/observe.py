@@ -40,6 +40,11 @@ LOG = log.getLogger(__name__)
 TAG = "heat-spreader"
 
 
+def member_tag(member_id: str) -> str:
+    """The tag by which the Heat stack of one member is found again."""
+    return f"heat-spreader-member-{member_id}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """One complete listing of a cloud.
@@ -76,14 +81,17 @@ class Observer:
         settings: Settings,
         connections: clouds.Clouds,
         nudge: Callable[[context.RequestContext, str], None],
+        bury: Callable[[models.Cloud, heat.HeatStack, models.Tombstone], None],
     ) -> None:
         """
         :param connections: its own, with the probe's timeout, so that work never delays a probe
         :param nudge: called with the id of each stack of which something was seen to move
+        :param bury: called with each Heat stack that was made for a member that is gone
         """
         self._settings = settings
         self._connections = connections
         self._nudge = nudge
+        self._bury = bury
         self._lanes: dict[str, _Lane] = {}
         self._halt = threading.Event()
 
@@ -134,9 +142,9 @@ class Observer:
         outcome, detail = values.Outcome.OK, "it answers"
         try:
             connection = self._connections.connect(cloud.config_cloud or cloud.name, cloud.region)
+            adopted, graves = db_rounds.to_look_for(ctx, cloud.id)
             # Heat stacks that were taken over carry no tag of ours.
-            tag = None if db_rounds.has_adopted_members(ctx, cloud.id) else TAG
-            found = heat.list_stacks(connection, tag)
+            found = heat.list_stacks(connection, None if adopted else TAG)
         except heat.HeatError as error:
             outcome, detail = error.outcome, error.detail
         latency = time.monotonic() - started
@@ -157,6 +165,8 @@ class Observer:
             lane.snapshot = None
         else:
             self._compare(ctx, cloud, lane, found, now - datetime.timedelta(seconds=latency))
+            if graves:
+                self._bury_late_ones(cloud, found, graves)
         self._judge(ctx, cloud)
 
     def _compare(
@@ -194,6 +204,19 @@ class Observer:
                 self._nudge(ctx, stack_id)
         # Last, so that what a database that is away could not be told is found again.
         lane.listed = listed
+
+    def _bury_late_ones(
+        self,
+        cloud: models.Cloud,
+        found: list[heat.HeatStack],
+        graves: Mapping[str, models.Tombstone],
+    ) -> None:
+        """Heat has carried out a create whose member was gone by then."""
+        by_tag = {member_tag(member_id): grave for member_id, grave in graves.items()}
+        for heat_stack in found:
+            for tag in by_tag.keys() & set(heat_stack.tags):
+                if not heat_stack.deleting:
+                    self._bury(cloud, heat_stack, by_tag[tag])
 
     def _judge(self, ctx: context.RequestContext, cloud: models.Cloud) -> None:
         cloud = db_clouds.get_cloud(ctx, cloud.id, None)

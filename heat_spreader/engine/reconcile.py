@@ -58,6 +58,8 @@ class Settings:
     resync_interval: float
     timeout: float
     concurrency: int
+    full_for: float
+    update_deadline: float
 
 
 class ClaimLost(Exception):
@@ -123,6 +125,27 @@ class Reconciler:
         return self._lanes[cloud_id]
 
 
+def bury(
+    connections: clouds.Clouds,
+    cloud: models.Cloud,
+    found: heat.HeatStack,
+    grave: models.Tombstone,
+) -> None:
+    """Have a Heat stack deleted that Heat made late, when its member was gone already."""
+    try:
+        connection = connections.connect(cloud.config_cloud or cloud.name, cloud.region)
+        heat.delete_stack(connection, found.name, found.id)
+    except heat.HeatError as error:
+        LOG.warning("Heat stack %s in cloud %s is to go: %s", found.id, cloud.name, error.detail)
+        return  # the next listing shows it again
+    LOG.info(
+        "Heat stack %s in cloud %s was made after its member had left stack %s; it is deleted",
+        found.id,
+        cloud.name,
+        grave.stack_id,
+    )
+
+
 class Round:
     """One pass over one claimed stack. Lives for that pass only."""
 
@@ -135,12 +158,14 @@ class Round:
         self._lane = reconciler.lane
         self._ctx = ctx
         self._stack = claim.stack
+        self._wanted = _wanted(claim.stack, self._settings.update_deadline)
         self._interrupted = claim.interrupted
         self._moment = claim.moment
         self._began = time.monotonic()
         self._renewed = self._began
         self._events: list[Columns] = []
         self._forgotten: set[str] = set()
+        self._at_once = False
         # What this round has stored of members already.
         self._stored: Mapping[str, Columns] = {}
         # Members that could not be read in this round, with the reason.
@@ -155,7 +180,7 @@ class Round:
         stack = self._stack
         seen = self._in_parallel({m.id: m for m in stack.members if self._in_sight(m)}, self._read)
         members = [self._value(m, seen) for m in stack.members]
-        decided = plan.plan(_wanted(stack), members, self._moment)
+        decided = plan.plan(self._wanted, members, self._moment)
         written = {member_id: dict(columns) for member_id, columns in seen.items()}
         self._record_failover(decided)
 
@@ -174,6 +199,8 @@ class Round:
             for member_id, columns in done.items():
                 written.setdefault(member_id, {}).update(columns)
             decided = self._told_afterwards(decided, written)
+            if any(columns.get("fulls") for columns in done.values()):
+                self._at_once = True  # the others are to take over what one of them refused
         for step in decided.steps:
             if step.action is plan.Action.FORGET:
                 self._forget(by_id[step.member])
@@ -234,19 +261,13 @@ class Round:
             return heat.get_stack(connection, self._stack.name, member.heat_stack_id)
         if self._stack.template is None:
             return heat.get_stack(connection, self._stack.name)
-        return heat.find_stack(connection, member_tag(member))
+        return heat.find_stack(connection, observe.member_tag(member.id))
 
     def _reading(self, member: models.Member, found: heat.HeatStack | None) -> Columns:
+        """What a Heat stack that was just read, or its absence, says of the member."""
         now = self._now()
         if found is None:
-            if member.heat_stack_id is not None and not (member.leaving or self._stack.deleting):
-                self._event(
-                    member,
-                    "member.missing",
-                    f"The Heat stack in cloud '{member.cloud.name}' is gone.",
-                    before=member.observed_count,
-                )
-            return {
+            gone: Columns = {
                 "heat_stack_id": None,
                 "heat_status": None,
                 "heat_status_reason": "",
@@ -255,60 +276,127 @@ class Round:
                 "observed_at": now,
                 "held": 0,
                 "confirmed": 0,
+                "busy_since": None,
+                "deleting": False,
             }
+            if member.heat_stack_id is None or member.leaving or self._stack.deleting:
+                return gone
+            return gone if member.deleting else gone | self._missing(member)
         columns: Columns = {
             "heat_stack_id": found.id,
             "heat_status": found.status,
             "heat_status_reason": found.status_reason,
             "heat_updated_time": found.updated_time,
             "observed_at": now,
+            "busy_since": (member.busy_since or now) if found.in_progress else None,
+            "creating": False,
+            "missing_since": None,
         }
-        unsure = self._interrupted or member.heat_updated_time == _UNSURE
+        failed_now = found.failed and found.status != member.heat_status
         if found.deleting:
             columns["confirmed"] = 0
-        else:
-            count = found.count(self._stack.count_parameter)
-            if found.in_progress:
-                # Without convergence Heat shows the old parameters until the update is complete.
-                if unsure:
-                    columns["heat_updated_time"] = _UNSURE
-                return columns | {"confirmed": min(member.confirmed, count)}
-            columns |= {"observed_count": count, "held": count}
-            if found.complete:
-                columns["confirmed"] = count
-                if member.heat_updated_time != _UNSURE or (found.status, count) != (
-                    member.heat_status,
-                    member.observed_count,
-                ):
-                    columns |= {"failures": 0, "retry_at": None, "problem": ""}
-                # Else a write of ours was refused, and nothing has moved since: it has to wait.
-            else:
-                columns["confirmed"] = min(member.confirmed, count)
-        if found.failed and found.status != member.heat_status:
-            columns |= self._back_off(
-                member, f"Heat says {found.status}: {found.status_reason}".rstrip(".") + "."
-            )
-            self._event(
-                member,
-                "member.failed",
-                f"Heat failed in cloud '{member.cloud.name}': {found.status_reason}",
-                after=found.status,
-            )
-        if (
-            found.complete
-            and member.observed_count is not None
-            and count != member.held
-            and not unsure
-        ):
+            return columns | (self._heat_failed(member, found, 0) if failed_now else {})
+        count = found.count(self._stack.count_parameter)
+        unsure = self._interrupted or member.heat_updated_time == _UNSURE
+        if found.in_progress:
+            # Without convergence Heat shows the old parameters until the update is complete.
+            if unsure:
+                columns["heat_updated_time"] = _UNSURE
+            return columns | {"confirmed": min(member.confirmed, count)}
+        columns |= {"observed_count": count, "held": count}
+        if found.complete:
+            columns["confirmed"] = count
+            if member.heat_updated_time != _UNSURE or (found.status, count) != (
+                member.heat_status,
+                member.observed_count,
+            ):
+                columns |= {"failures": 0, "retry_at": None}
+                if member.capacity is None or count > member.capacity:
+                    columns |= {"problem": "", "capacity": None, "full_until": None, "fulls": 0}
+            # Else a write of ours was refused, and nothing has moved since: it has to wait.
+            if member.observed_count is not None and count != member.held and not unsure:
+                columns |= self._drift(member, found, count)
+            return columns
+        columns["confirmed"] = min(member.confirmed, count)
+        if failed_now:
+            return columns | self._heat_failed(member, found, count)
+        # What was learned when it failed stands: a raise is to be taken back.
+        return columns | {"held": member.held}
+
+    def _missing(self, member: models.Member) -> Columns:
+        """The Heat stack that was there is gone, and we have not deleted it."""
+        name = member.cloud.name
+        self._event(
+            member,
+            "member.missing",
+            f"The Heat stack in cloud '{name}' is gone.",
+            before=member.observed_count,
+        )
+        columns: Columns = {"missing_since": self._now(), **self._fought(member)}
+        if self._wanted.lost is values.Missing.RECREATE and columns["drifts"] > 1:
+            columns |= {
+                "conflict": True,
+                "problem": f"Somebody deleted the Heat stack in cloud '{name}' again after it was made "
+                "anew: ask who else works in that project.",
+            }
+        return columns
+
+    def _drift(self, member: models.Member, found: heat.HeatStack, count: int) -> Columns:
+        """Somebody else has changed the count parameter: take it back, or leave it, once."""
+        left_alone = member.conflict or self._wanted.drift is not values.Drift.HEAL
+        columns: Columns = {"held": member.held} if left_alone else {}
+        if count == member.observed_count:
+            return columns  # seen before
+        name, parameter = member.cloud.name, self._stack.count_parameter
+        if self._wanted.drift is not values.Drift.IGNORE:
             self._event(
                 member,
                 "member.drift",
-                f"Somebody else changed {self._stack.count_parameter} in cloud "
-                f"'{member.cloud.name}' from {member.held} to {count}.",
+                f"Somebody else changed {parameter} in cloud '{name}' from {member.held} to {count}.",
                 before=member.held,
                 after=count,
             )
+        if left_alone:
+            return columns
+        columns |= self._fought(member)
+        if columns["drifts"] > 1:
+            whom = (
+                f"Its owner in that cloud is user '{found.owner}'; ask" if found.owner else "Ask"
+            )
+            columns |= {
+                "held": member.held,
+                "conflict": True,
+                "problem": f"Somebody changed {parameter} in cloud '{name}' to {count} again, after it "
+                f"was set back to {member.held}. {whom} who else changes Heat stack "
+                f"'{found.name}', then say retry, or change the stack.",
+            }
+            self._event(member, "member.conflict", columns["problem"], member.held, count)
         return columns
+
+    def _fought(self, member: models.Member) -> Columns:
+        """Count a change by somebody else, together with those of the last hour."""
+        now = self._now()
+        recent = member.drifted_at is not None and (now - member.drifted_at) < datetime.timedelta(
+            hours=1
+        )
+        return {"drifts": member.drifts + 1 if recent else 1, "drifted_at": now}
+
+    def _heat_failed(self, member: models.Member, found: heat.HeatStack, count: int) -> Columns:
+        """Heat took a change and could not carry it out."""
+        name = member.cloud.name
+        self._event(
+            member,
+            "member.failed",
+            f"Heat failed in cloud '{name}': {found.status_reason}",
+            after=found.status,
+        )
+        problem = f"Heat says {found.status}: {found.status_reason}".rstrip(".") + "."
+        if found.status == "CHECK_FAILED":
+            return {"problem": problem}
+        raised = count > member.confirmed and found.status in ("CREATE_FAILED", "UPDATE_FAILED")
+        if raised and not found.interrupted:
+            return {"held": member.confirmed} | self._full(member, member.confirmed, problem)
+        return self._back_off(member, problem)
 
     # --- apply ------------------------------------------------------------------------------------
 
@@ -319,7 +407,7 @@ class Round:
         first, and so never creates twice.
         """
         intents = {
-            step.member: {"written_at": self._now()}
+            step.member: {"written_at": self._now(), "creating": True}
             for step in decided.steps
             if step.action is plan.Action.CREATE
         }
@@ -345,7 +433,7 @@ class Round:
                 raise ClaimLost
             columns = self._write(connection, member, step)
         except heat.HeatError as error:
-            return self._failed(member, error, step.action)
+            return self._failed(member, error, step.action, step)
         self._observer.hurry(member.cloud_id)
         self._event(
             member,
@@ -355,7 +443,8 @@ class Round:
             before=step.before,
             after=step.units,
         )
-        return columns | {"written_at": self._now(), "heat_updated_time": None}
+        now = self._now()
+        return columns | {"written_at": now, "busy_since": now, "heat_updated_time": None}
 
     def _write(self, connection: Any, member: models.Member, step: plan.Step) -> Columns:
         stack = self._stack
@@ -369,7 +458,11 @@ class Round:
                 parameters=stack.parameters
                 | member.parameters
                 | {stack.count_parameter: step.units},
-                tags=[observe.TAG, f"heat-spreader-stack-{stack.id}", member_tag(member)],
+                tags=[
+                    observe.TAG,
+                    f"heat-spreader-stack-{stack.id}",
+                    observe.member_tag(member.id),
+                ],
                 timeout_mins=stack.timeout_mins,
             )
             return {
@@ -378,10 +471,15 @@ class Round:
                 "observed_count": step.units,
                 "held": step.units,
                 "confirmed": 0,
+                "creating": False,
+                "missing_since": None,
             }
         if step.action is plan.Action.DELETE:
             heat.delete_stack(connection, stack.name, member.heat_stack_id or "")
-            return {"heat_status": "DELETE_IN_PROGRESS", "confirmed": 0}
+            return {"heat_status": "DELETE_IN_PROGRESS", "confirmed": 0, "deleting": True}
+        if step.action is plan.Action.CHECK:
+            heat.check_stack(connection, stack.name, member.heat_stack_id or "")
+            return {"heat_status": "CHECK_IN_PROGRESS", "check_asked": False}
         heat.resize(
             connection,
             stack.name,
@@ -409,27 +507,60 @@ class Round:
             )
             for m in self._stack.members
         ]
-        told = plan.plan(_wanted(self._stack), members, self._moment)
-        return dataclasses.replace(
-            decided,
-            views=told.views,
-            ledger=told.ledger,
-            status=told.status,
-            reason=told.reason,
-            applied=told.applied,
-            wake_in=told.wake_in,
-        )
+        told = plan.plan(self._wanted, members, self._moment)
+        return dataclasses.replace(told, steps=decided.steps)
 
-    def _failed(self, member: models.Member, error: heat.HeatError, doing: str) -> Columns:
+    def _failed(
+        self,
+        member: models.Member,
+        error: heat.HeatError,
+        doing: str,
+        step: plan.Step | None = None,
+    ) -> Columns:
         """What a cloud's refusal means for the member."""
         # After an answer that was lost the listing before no longer tells how the Heat stack stands.
         columns: Columns = {"heat_updated_time": _UNSURE, "written_at": self._now()}
+        if step and step.action is plan.Action.CREATE and not error.maybe_done:
+            columns["creating"] = (
+                member.creating
+            )  # of an earlier create that may be carried out yet
+        problem = f"Cloud '{member.cloud.name}' did not {doing}: {error.detail}"
+        failures = member.failures + 1
+        if (
+            step
+            and step.action in (plan.Action.CREATE, plan.Action.RESIZE)
+            and step.units > step.before
+            and not error.maybe_done
+            and plan.is_full(step.action, error.outcome, quota=error.quota, failures=failures)
+        ):
+            return columns | self._full(member, member.held, problem)
         if soon := self._soon(member, error):
             return columns | soon
-        problem = f"Cloud '{member.cloud.name}' did not {doing}: {error.detail}"
         if problem != member.problem:
             self._event(member, "member.refused", problem, evidence={"outcome": error.outcome})
         return columns | self._back_off(member, problem)
+
+    def _full(self, member: models.Member, capacity: int, problem: str) -> Columns:
+        """The cloud takes no more than this for a while: its further units are for the others."""
+        until = self._now() + datetime.timedelta(
+            seconds=self._settings.full_for * min(2**member.fulls, 16)
+        )
+        self._event(
+            member,
+            "member.full",
+            f"Cloud '{member.cloud.name}' is held for full at {capacity} unit(s) until {until:%H:%M:%S} "
+            f"UTC: {problem}",
+            member.held,
+            capacity,
+        )
+        return {
+            "capacity": capacity,
+            "full_until": until,
+            "fulls": member.fulls + 1,
+            "failures": 0,
+            "retry_at": None,
+            "problem": problem,
+        }
 
     def _soon(self, member: models.Member, error: heat.HeatError) -> Columns:
         """When to try again what nobody has to put right; empty where somebody has to."""
@@ -439,7 +570,10 @@ class Round:
         elif error.outcome is not values.Outcome.BUSY or error.quota:
             return {}
         delay = self._settings.retry_interval * random.uniform(0.1, 0.3)  # noqa: S311
-        return {"retry_at": self._now() + datetime.timedelta(seconds=delay)}
+        return {
+            "failures": member.failures + (error.outcome is values.Outcome.BUSY),
+            "retry_at": self._now() + datetime.timedelta(seconds=delay),
+        }
 
     def _back_off(self, member: models.Member, problem: str) -> Columns:
         delay = min(2**member.failures, 20) * self._settings.retry_interval
@@ -453,7 +587,7 @@ class Round:
     def _forget(self, member: models.Member) -> None:
         """Drop a member of which nothing of ours is left in its cloud."""
         try:
-            if not db_rounds.forget_member(self._ctx, self._stack, member.id):
+            if not db_rounds.forget_member(self._ctx, self._stack, member):
                 raise ClaimLost
         except exception.ConcurrentUpdate:
             return  # a user may have taken it back: the next round knows
@@ -463,6 +597,14 @@ class Round:
                 member,
                 "member.left",
                 f"Cloud '{member.cloud.name}' is no longer part of the stack.",
+            )
+        elif self._stack.forget and not self._in_sight(member) and member.owned:
+            self._event(
+                member,
+                "member.forgotten",
+                f"Cloud '{member.cloud.name}' is out of sight, and what may be left there of the stack "
+                f"is forgotten: Heat stack {member.heat_stack_id or 'without a known id'}.",
+                before=member.held,
             )
 
     # --- save -------------------------------------------------------------------------------------
@@ -476,7 +618,7 @@ class Round:
         stack = self._stack
         if stack.deleting and self._forgotten == {m.id for m in stack.members}:
             message = "Released." if stack.release else "Deleted."
-            if not db_rounds.finish_delete(self._ctx, stack, message):
+            if not db_rounds.finish_delete(self._ctx, stack, message, self._events):
                 raise ClaimLost
             LOG.info("Stack %s: %s", stack.id, message)
             return
@@ -534,7 +676,7 @@ class Round:
             due = min(due, self._settings.retry_interval)
         if decided.wake_in is not None:
             due = min(due, decided.wake_in + 0.05)
-        if any(step.action is plan.Action.FORGET for step in decided.steps):
+        if self._at_once or any(step.action is plan.Action.FORGET for step in decided.steps):
             due = 0.0
         return due
 
@@ -588,13 +730,23 @@ class Round:
         """The database's time, carried on by our own clock since the claim."""
         return self._moment + datetime.timedelta(seconds=time.monotonic() - self._began)
 
-    def _event(self, member: models.Member | None, type: str, message: str, **more: Any) -> None:
+    def _event(
+        self,
+        member: models.Member | None,
+        type: str,
+        message: str,
+        before: Any = None,
+        after: Any = None,
+        evidence: Any = None,
+    ) -> None:
         self._events.append(
             {
                 "type": type,
                 "message": message,
                 "cloud": member.cloud if member else None,
-                **more,
+                "before": before,
+                "after": after,
+                "evidence": evidence,
             }
         )
 
@@ -602,13 +754,9 @@ class Round:
 _SAID = {
     plan.Action.CREATE: "Heat stack with %(units)s unit(s) created in cloud '%(cloud)s'.",
     plan.Action.RESIZE: "Cloud '%(cloud)s': %(before)s → %(units)s unit(s).",
+    plan.Action.CHECK: "Heat in cloud '%(cloud)s' was asked to check its %(units)s unit(s).",
     plan.Action.DELETE: "Heat stack with %(before)s unit(s) deleted in cloud '%(cloud)s'.",
 }
-
-
-def member_tag(member: models.Member) -> str:
-    """The tag by which the Heat stack of one member is found again."""
-    return f"heat-spreader-member-{member.id}"
 
 
 def _changes(row: models.Member, stored: Columns, columns: Columns) -> Columns:
@@ -618,7 +766,7 @@ def _changes(row: models.Member, stored: Columns, columns: Columns) -> Columns:
     }
 
 
-def _wanted(stack: models.Stack) -> values.Stack:
+def _wanted(stack: models.Stack, update_deadline: float) -> values.Stack:
     return values.Stack(
         id=stack.id,
         name=stack.name,
@@ -633,6 +781,14 @@ def _wanted(stack: models.Stack) -> values.Stack:
         templated=stack.template is not None,
         deleting=stack.deleting,
         release=stack.release,
+        forget=stack.forget,
+        rebalance=values.Rebalance(stack.rebalance_mode),
+        step=stack.rebalance_step,
+        drift=values.Drift(stack.on_drift),
+        lost=values.Missing(stack.on_missing),
+        retry_stuck=stack.on_stuck == "retry",
+        # Heat gives up by itself after its time; a minute later it should have said so.
+        deadline=update_deadline if stack.timeout_mins is None else stack.timeout_mins * 60 + 60,
     )
 
 
@@ -669,6 +825,12 @@ def _value(member: models.Member, seen: Columns, in_sight: bool) -> values.Membe
         floor=member.floor,
         problem=get("problem"),
         retry_at=get("retry_at"),
+        capacity=get("capacity"),
+        full_until=get("full_until"),
+        busy_since=get("busy_since"),
+        conflict=get("conflict"),
+        missing=get("missing_since") is not None,
+        check_asked=get("check_asked"),
     )
 
 

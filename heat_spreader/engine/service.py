@@ -12,6 +12,7 @@
 """The engine process: an RPC server, the observers' lanes and two timers; nothing is decided here."""
 
 from concurrent import futures
+import functools
 import os
 import threading
 from typing import Any
@@ -58,6 +59,9 @@ class Engine(service.Service):
         self._id = f"{conf.host}:{os.getpid()}:{uuidutils.generate_uuid(dashed=False)[:8]}"
         paths = [conf.clouds.config_file] if conf.clouds.config_file else []
         self._transport = rpc.get_transport(conf, self._transport_url)
+        connections = clouds.Clouds(
+            paths, timeout=conf.clouds.timeout, pool_size=conf.clouds.concurrency
+        )
         self._observer = observe.Observer(
             observe.Settings(
                 observer=conf.host,
@@ -67,12 +71,9 @@ class Engine(service.Service):
                 misses=conf.health.misses,
                 goods=conf.health.goods,
             ),
-            clouds.Clouds(
-                paths,
-                timeout=conf.health.probe_timeout,
-                pool_size=1,
-            ),
+            clouds.Clouds(paths, timeout=conf.health.probe_timeout, pool_size=1),
             self._begin,
+            functools.partial(reconcile.bury, connections),
         )
         self._reconciler = reconcile.Reconciler(
             reconcile.Settings(
@@ -82,12 +83,10 @@ class Engine(service.Service):
                 resync_interval=conf.engine.resync_interval,
                 timeout=conf.clouds.timeout,
                 concurrency=conf.clouds.concurrency,
+                full_for=conf.engine.full_for,
+                update_deadline=conf.engine.update_deadline,
             ),
-            clouds.Clouds(
-                paths,
-                timeout=conf.clouds.timeout,
-                pool_size=conf.clouds.concurrency,
-            ),
+            connections,
             self._observer,
         )
         self._rounds = futures.ThreadPoolExecutor(conf.engine.threads, thread_name_prefix="round")

@@ -491,7 +491,7 @@ class HeatContract(testtools.TestCase):
             ended = self.settled(made.id)
             self.assertEqual(2, ended.count("count"))
             if ended.failed:
-                self.assertTrue(ended.cancelled, ended.status_reason)
+                self.assertTrue(ended.interrupted, ended.status_reason)
             # Once the workers of the first are through, it can be had in any case.
             for _ in range(3):
                 if ended.complete:
@@ -518,7 +518,7 @@ class HeatContract(testtools.TestCase):
         ended = self.settled(made.id)
         self.assertEqual("UPDATE_FAILED", ended.status)
         self.assertTrue(ended.failed)
-        self.assertFalse(ended.cancelled)
+        self.assertFalse(ended.interrupted)
         self.assertIn("Test Resource failed", ended.status_reason)
         self.assertEqual(1, ended.count("count"))
         self.resize(made, 0)

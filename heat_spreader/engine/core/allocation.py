@@ -290,6 +290,48 @@ def allocate(
     )
 
 
+def towards(base: Allocation, target: Allocation, most: int) -> Allocation:
+    """The base with at most so many units moved to where the target wants them.
+
+    The one that is furthest above its target gives first, and the one furthest below gets first.
+
+    :param base: as from ``allocate`` on demand, for the same bids as the target
+    """
+    givers = _apart(base, target)
+    takers = _apart(target, base)
+    moved = min(most, sum(givers.values()), sum(takers.values()))
+    units = {share.cloud: share.units for share in base.shares}
+    for apart, sign in ((givers, -1), (takers, 1)):
+        left = moved
+        for cloud, most_of_it in apart.items():
+            units[cloud] += sign * min(left, most_of_it)
+            left -= min(left, most_of_it)
+    return dataclasses.replace(
+        base,
+        shares=tuple(
+            share
+            if units[share.cloud] == share.units
+            else dataclasses.replace(
+                share,
+                units=units[share.cloud],
+                reason=f"{units[share.cloud]}, on the way to {share.units}: "
+                "units move little by little",
+            )
+            for share in target.shares
+        ),
+    )
+
+
+def _apart(one: Allocation, other: Allocation) -> dict[str, int]:
+    """By how much members have more in the one than in the other, the furthest apart first."""
+    apart = [
+        (share.units - against.units, share.cloud)
+        for share, against in zip(one.shares, other.shares, strict=True)
+        if share.units > against.units
+    ]
+    return {cloud: units for units, cloud in sorted(apart, key=lambda each: (-each[0], each[1]))}
+
+
 def _check(count: int, bids: abc.Sequence[Bid], whole: int, unit: int) -> None:
     if count < 0:
         raise ValueError(f"the count {count} is below 0: give 0 or more")

@@ -35,6 +35,7 @@ _VISIBLE = (Standing.RAISABLE, Standing.CORDONED, Standing.DRAINING)
 class Action(enum.StrEnum):
     CREATE = "create"
     RESIZE = "resize"
+    CHECK = "check"
     DELETE = "delete"
     FORGET = "forget"
 
@@ -44,6 +45,9 @@ class MemberStatus(enum.StrEnum):
     CONVERGING = "CONVERGING"
     ACTIVE = "ACTIVE"
     WAITING = "WAITING"
+    FULL = "FULL"
+    DRIFTED = "DRIFTED"
+    MISSING = "MISSING"
     OUT_OF_SIGHT = "OUT_OF_SIGHT"
     ERROR = "ERROR"
     LEAVING = "LEAVING"
@@ -82,6 +86,7 @@ class Ledger:
     :ivar confirmed: on clouds in sight, in Heat stacks that are complete
     :ivar in_doubt: last held on clouds out of sight
     :ivar bound: the most that can be running: confirmed, in doubt and in flight
+    :ivar distance: on clouds in sight, held elsewhere than where the weights want them
     """
 
     desired: int = 0
@@ -92,6 +97,7 @@ class Ledger:
     confirmed: int = 0
     in_doubt: int = 0
     bound: int = 0
+    distance: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,25 +149,40 @@ def _age(member: values.Member, now: datetime.datetime) -> float:
     return 0.0 if member.verdict_since is None else (now - member.verdict_since).total_seconds()
 
 
+# Refusals in a row before a cloud that does not refuse for want of room is held for full all the same.
+# Busy is asked again much sooner than the others.
+_PATIENCE = {values.Outcome.BUSY: 10, values.Outcome.SICK: 3, values.Outcome.REFUSING: 3}
+
+
+def is_full(action: Action, outcome: values.Outcome, *, quota: bool, failures: int) -> bool:
+    """Whether a raise that was refused means that its units had better run elsewhere.
+
+    Not so for a create that Heat rejects: something is wrong with the template or the name, and a
+    person has to mend it.
+
+    :param failures: how many times in a row it has been refused, this one included
+    """
+    if quota:
+        return True
+    if outcome is values.Outcome.REJECTED:
+        return action is Action.RESIZE
+    return outcome in _PATIENCE and failures >= _PATIENCE[outcome]
+
+
 def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.datetime) -> Plan:
     """Decide the next steps of a stack."""
     if stack.deleting:
         return _plan_delete(stack, members, now)
     standings = {m.id: standing(stack, m, now) for m in members}
     out = frozenset(m.id for m in members if standings[m.id] is Standing.DOWN)
-    bids = [_bid(m, standings[m.id]) for m in members]
+    bids = [_bid(stack, m, standings[m.id], now) for m in members]
     floors = _floors(members, bids, out)
-    allocated = allocation.allocate(
-        stack.id,
-        stack.count,
+    target, allocated = _allocate(
+        stack,
         [
             dataclasses.replace(bid, floor=floors[m.id])
             for m, bid in zip(members, bids, strict=True)
         ],
-        rule=allocation.Rule(stack.rule),
-        min_clouds=stack.min_clouds,
-        surge=stack.surge,
-        rounding=allocation.Rounding(stack.rounding),
     )
     shares = {m.id: share for m, share in zip(members, allocated.shares, strict=True)}
     visible = [m for m in members if standings[m.id] in _VISIBLE]
@@ -189,11 +210,11 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
         views[m.id] = view
         if step is not None:
             steps.append(step)
-            if step.action is not Action.FORGET:
+            if step.action in (Action.RESIZE, Action.DELETE):
                 spare -= max(0, m.confirmed - step.units)
 
-    ledger = _ledger(stack, members, standings, allocated, steps)
-    status, reason = _status(members, standings, views, allocated, steps)
+    ledger = _ledger(stack, members, standings, allocated, target, steps)
+    status, reason = _status(members, standings, views, allocated, ledger, steps)
     return Plan(
         steps=tuple(steps),
         shares={member_id: share.units for member_id, share in shares.items()},
@@ -208,7 +229,49 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     )
 
 
-def _bid(m: values.Member, stands: allocation.Standing) -> allocation.Bid:
+def _allocate(
+    stack: values.Stack, bids: Sequence[allocation.Bid]
+) -> tuple[allocation.Allocation, allocation.Allocation]:
+    """Where the weights want the units, and where they may be for now."""
+
+    def allocate(on_demand: bool) -> allocation.Allocation:
+        return allocation.allocate(
+            stack.id,
+            stack.count,
+            bids,
+            rule=allocation.Rule(stack.rule),
+            min_clouds=stack.min_clouds,
+            surge=stack.surge,
+            rounding=allocation.Rounding(stack.rounding),
+            on_demand=on_demand,
+        )
+
+    target = allocate(False)
+    if stack.rebalance is values.Rebalance.IMMEDIATE:
+        return target, target
+    base = allocate(True)
+    if stack.rebalance is values.Rebalance.ON_DEMAND:
+        return target, base
+    # Held beyond what is needed: units that were raised, and whose reductions elsewhere are to come.
+    moving = sum(
+        max(0, bid.held - share.units)
+        for bid, share in zip(bids, base.shares, strict=True)
+        if bid.standing in _VISIBLE
+    )
+    return target, allocation.towards(base, target, max(0, stack.step - moving))
+
+
+def _full(m: values.Member, now: datetime.datetime) -> bool:
+    """A raise failed there, and the time for which that is believed has not passed."""
+    return m.capacity is not None and m.full_until is not None and m.full_until > now
+
+
+def _bid(
+    stack: values.Stack, m: values.Member, stands: allocation.Standing, now: datetime.datetime
+) -> allocation.Bid:
+    capacity = m.capacity if _full(m, now) else None
+    if m.missing and m.phase is Phase.ABSENT and stack.lost is values.Missing.MOVE:
+        capacity = 0
     return allocation.Bid(
         cloud=m.cloud,
         name=m.name,
@@ -217,6 +280,7 @@ def _bid(m: values.Member, stands: allocation.Standing) -> allocation.Bid:
         held=m.held,
         minimum=0 if m.leaving else m.minimum,
         maximum=m.maximum,
+        capacity=capacity,
         priority=m.priority,
     )
 
@@ -243,31 +307,14 @@ def _next(
 ) -> tuple[Step | None, View]:
     """The next step of a member in sight, and what to say of it."""
     if m.phase in (Phase.BUSY, Phase.DELETING):
-        return None, View(
-            MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING,
-            f"{m.confirmed} → {m.held} under way ({m.heat_status}); {why}",
-        )
+        return _under_way(stack, m, share, why, now)
     backing_off = m.retry_at is not None and m.retry_at > now
     if backing_off:
         if m.problem:
             return None, View(MemberStatus.ERROR, f"{m.problem} It is tried again ({why})")
         return None, View(MemberStatus.WAITING, f"the cloud is busy; {why}")
-
     if m.phase is Phase.ABSENT:
-        if m.leaving:
-            return Step(Action.FORGET, m.id), View(MemberStatus.LEAVING, "Nothing is left there.")
-        if not stack.templated:
-            return None, View(
-                MemberStatus.ERROR,
-                f"Cloud '{m.name}' has no Heat stack named '{stack.name}' to take over: create it "
-                f"there, remove the member, or create the stack with a template ({why})",
-            )
-        if share == 0:
-            return None, View(MemberStatus.ACTIVE, why)
-        return (
-            Step(Action.CREATE, m.id, share, 0),
-            View(MemberStatus.PENDING, f"created with {share} unit(s); {why}"),
-        )
+        return _absent(stack, m, share, why)
 
     current = m.observed or 0
     if m.leaving:
@@ -278,6 +325,8 @@ def _next(
             )
         if not m.owned and current == 0:
             return Step(Action.FORGET, m.id), View(MemberStatus.LEAVING, "It is released.")
+    elif left_alone := _left_alone(stack, m, share, why):
+        return None, left_alone
     settled = MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING
     if m.phase is Phase.FAILED and share >= m.confirmed:
         return (
@@ -301,7 +350,99 @@ def _next(
             Step(Action.RESIZE, m.id, max(share, m.confirmed - spare), current),
             View(settled, why),
         )
-    return None, View(MemberStatus.LEAVING if m.leaving else MemberStatus.ACTIVE, why)
+    if m.check_asked:
+        return (
+            Step(Action.CHECK, m.id, share, current),
+            View(settled, f"Heat compares its records with what exists; {why}"),
+        )
+    if m.leaving:
+        return None, View(MemberStatus.LEAVING, why)
+    if _full(m, now) and m.capacity == share:
+        return None, View(MemberStatus.FULL, f"{m.problem or why} More is tried again later.")
+    return None, View(MemberStatus.ACTIVE, why)
+
+
+def _under_way(
+    stack: values.Stack, m: values.Member, share: int, why: str, now: datetime.datetime
+) -> tuple[Step | None, View]:
+    """A member at which Heat is at work: it is waited for, but not for ever."""
+    if m.busy_since is not None and (now - m.busy_since).total_seconds() >= stack.deadline:
+        said = (
+            f"Heat has been at {m.heat_status} in cloud '{m.name}' for more than "
+            f"{stack.deadline / 60:.0f} minutes"
+        )
+        backing_off = m.retry_at is not None and m.retry_at > now
+        if not stack.retry_stuck or m.heat_status == "CREATE_IN_PROGRESS":
+            return None, View(
+                MemberStatus.ERROR,
+                f"{said}. If the Heat engine that was at it has died, send Heat stack '{stack.name}' an "
+                f"update by hand, or have this stack retry what is stuck ({why})",
+            )
+        if not backing_off:
+            action = Action.DELETE if m.phase is Phase.DELETING else Action.RESIZE
+            units = 0 if m.phase is Phase.DELETING else share
+            return (
+                Step(action, m.id, units, m.observed or 0),
+                View(MemberStatus.CONVERGING, f"{said}; it is sent again; {why}"),
+            )
+    return None, View(
+        MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING,
+        f"{m.confirmed} → {m.held} under way ({m.heat_status}); {why}",
+    )
+
+
+def _absent(
+    stack: values.Stack, m: values.Member, share: int, why: str
+) -> tuple[Step | None, View]:
+    """A member in sight that has no Heat stack."""
+    if m.leaving:
+        return Step(Action.FORGET, m.id), View(MemberStatus.LEAVING, "Nothing is left there.")
+    if m.missing and m.conflict:
+        return None, View(
+            MemberStatus.ERROR,
+            f"{m.problem} It is made again when you say retry, or change the stack ({why})",
+        )
+    if m.missing and stack.lost is not values.Missing.RECREATE:
+        moved = stack.lost is values.Missing.MOVE
+        return None, View(
+            MemberStatus.MISSING,
+            f"Somebody deleted the Heat stack in cloud '{m.name}'; "
+            f"{'its units run elsewhere' if moved else 'its units are missing'} until you say retry",
+        )
+    if not stack.templated:
+        return None, View(
+            MemberStatus.ERROR,
+            f"Cloud '{m.name}' has no Heat stack named '{stack.name}' to take over: create it "
+            f"there, remove the member, or create the stack with a template ({why})",
+        )
+    if share == 0:
+        if m.problem and m.capacity == 0:
+            return None, View(MemberStatus.FULL, f"{m.problem} More is tried again later.")
+        return None, View(MemberStatus.ACTIVE, why)
+    return (
+        Step(Action.CREATE, m.id, share, 0),
+        View(MemberStatus.PENDING, f"created with {share} unit(s); {why}"),
+    )
+
+
+def _left_alone(stack: values.Stack, m: values.Member, share: int, why: str) -> View | None:
+    """What to say of a member that somebody else changed and that is to stay so; None: it is not."""
+    unhealthy = m.heat_status == "CHECK_FAILED"
+    changed = m.phase is Phase.IDLE and m.observed != m.held
+    if share != m.held or not (unhealthy or changed):
+        return None
+    if m.conflict:
+        return View(MemberStatus.ERROR, f"{m.problem} ({why})")
+    found = (
+        f"a check found units that are not as they should be ({m.heat_status_reason})"
+        if unhealthy
+        else f"somebody else changed {stack.count_parameter} from {m.held} to {m.observed}"
+    )
+    if stack.drift is values.Drift.REPORT:
+        return View(MemberStatus.DRIFTED, f"{found}, and it is left so by choice; {why}")
+    if stack.drift is values.Drift.IGNORE:
+        return View(MemberStatus.ACTIVE, why)
+    return None
 
 
 def _out_of_sight(
@@ -342,6 +483,7 @@ def _ledger(
     members: Sequence[values.Member],
     standings: dict[str, allocation.Standing],
     allocated: allocation.Allocation,
+    target: allocation.Allocation,
     steps: Sequence[Step],
 ) -> Ledger:
     visible = [m for m in members if standings[m.id] in _VISIBLE]
@@ -349,6 +491,11 @@ def _ledger(
     in_doubt = sum(m.held for m in members if standings[m.id] not in _VISIBLE)
     asked = {step.member: step.units for step in steps}
     in_flight = sum(max(0, max(m.held, asked.get(m.id, 0)) - m.confirmed) for m in visible)
+    apart = [
+        m.held - share.units
+        for m, share in zip(members, target.shares, strict=True)
+        if standings[m.id] in _VISIBLE
+    ]
     return Ledger(
         desired=stack.count,
         assigned=sum(share.units for share in allocated.shares),
@@ -358,6 +505,8 @@ def _ledger(
         confirmed=confirmed,
         in_doubt=in_doubt,
         bound=confirmed + in_doubt + in_flight,
+        # What has to be both taken and given: growing and shrinking alone move nothing.
+        distance=min(sum(n for n in apart if n > 0), -sum(n for n in apart if n < 0)),
     )
 
 
@@ -366,6 +515,7 @@ def _status(
     standings: dict[str, allocation.Standing],
     views: dict[str, View],
     allocated: allocation.Allocation,
+    ledger: Ledger,
     steps: Sequence[Step],
 ) -> tuple[StackStatus, str]:
     def told(*statuses: MemberStatus) -> list[str]:
@@ -383,7 +533,9 @@ def _status(
     )
     if moving or steps:
         return StackStatus.CONVERGING, " ".join(moving)
-    wanting = told(MemberStatus.OUT_OF_SIGHT)
+    wanting = told(
+        MemberStatus.OUT_OF_SIGHT, MemberStatus.FULL, MemberStatus.DRIFTED, MemberStatus.MISSING
+    )
     if allocated.shortfall:
         wanting.append(
             f"{allocated.shortfall} unit(s) fit nowhere: {'; '.join(allocated.reasons)}"
@@ -391,7 +543,9 @@ def _status(
     elif allocated.reasons:
         wanting += allocated.reasons
     if wanting:
-        return StackStatus.DEGRADED, " ".join(wanting)
+        # Where nothing at all came to run, it is not the room that is missing.
+        nothing = ledger.desired and allocated.shortfall and not ledger.bound
+        return StackStatus.ERROR if nothing else StackStatus.DEGRADED, " ".join(wanting)
     running = ", ".join(f"{m.name} {m.observed or 0}" for m in members)
     return StackStatus.ACTIVE, f"Everything asked for runs: {running}."
 
@@ -411,8 +565,12 @@ def _wake_in(
             moments.append(stack.stable - _age(m, now) if m.seen else 1.0)
         if _unseen(m):
             moments.append(1.0)
-        if m.retry_at is not None and m.retry_at > now:
-            moments.append((m.retry_at - now).total_seconds())
+        moments += [
+            (at - now).total_seconds() for at in (m.retry_at, m.full_until) if at and at > now
+        ]
+        if m.busy_since is not None:
+            end = stack.deadline - (now - m.busy_since).total_seconds()
+            moments += [end] if end > 0 else []
     return max(0.0, min(moments)) if moments else None
 
 
@@ -428,6 +586,9 @@ def _plan_delete(
         if stack.release or not m.owned:
             steps.append(Step(Action.FORGET, m.id))
             reason = "Its Heat stack is left as it is."
+        elif (not m.seen or m.verdict is not Verdict.HEALTHY) and stack.forget:
+            steps.append(Step(Action.FORGET, m.id, 0, m.held))
+            reason = f"Cloud '{m.name}' is {m.verdict}; what may be left there is forgotten."
         elif not m.seen or m.verdict is not Verdict.HEALTHY:
             reason = f"Cloud '{m.name}' is {m.verdict}: {m.verdict_reason}; deletion waits for it."
         elif m.phase is Phase.ABSENT:

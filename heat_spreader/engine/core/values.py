@@ -89,6 +89,36 @@ class Phase(enum.StrEnum):
     DELETING = "deleting"
 
 
+class Rebalance(enum.StrEnum):
+    """How units move after a change of weights, a new cloud or a return, at a count that stays.
+
+    ``GRADUAL``: so many at a time. ``ON_DEMAND``: only growth and shrinking move them.
+    """
+
+    IMMEDIATE = "immediate"
+    GRADUAL = "gradual"
+    ON_DEMAND = "on-demand"
+
+
+class Drift(enum.StrEnum):
+    """What becomes of a change by somebody else: set back, shown, or left without a word."""
+
+    HEAL = "heal"
+    REPORT = "report"
+    IGNORE = "ignore"
+
+
+class Missing(enum.StrEnum):
+    """What becomes of the units of a Heat stack that somebody else deleted.
+
+    ``HOLD``: they are missing until a user says retry. ``MOVE``: the other clouds run them until then.
+    """
+
+    RECREATE = "recreate"
+    HOLD = "hold"
+    MOVE = "move"
+
+
 @dataclasses.dataclass(frozen=True)
 class Member:
     """What a round knows of one member when it decides.
@@ -99,6 +129,12 @@ class Member:
     :ivar observed: the count parameter as read back; None when there is no Heat stack
     :ivar confirmed: units that run for sure: those of the smaller of two counts while it changes
     :ivar held: the last share that Heat accepted
+    :ivar capacity: the most that the cloud can hold, learned from a raise that failed; believed until
+        ``full_until``
+    :ivar busy_since: since when Heat has been at work there
+    :ivar conflict: somebody else changed it again after it was set back; a person has to decide
+    :ivar missing: the Heat stack was there and is gone, and not because we had it deleted
+    :ivar check_asked: a user wants Heat to compare its records with what exists
     :ivar problem: words of the last refusal, empty when there was none
     :ivar retry_at: no write before this time
     """
@@ -128,6 +164,12 @@ class Member:
     floor: int | None
     problem: str
     retry_at: datetime.datetime | None
+    capacity: int | None = None
+    full_until: datetime.datetime | None = None
+    busy_since: datetime.datetime | None = None
+    conflict: bool = False
+    missing: bool = False
+    check_asked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +179,13 @@ class Stack:
     :ivar toleration: seconds that an unreachable cloud is waited for
     :ivar stable: seconds that a returned cloud must be healthy before units go back
     :ivar templated: its Heat stacks are created from a template, not taken over
+    :ivar rebalance: how units move between clouds at a count that stays
+    :ivar step: with gradual movement, units under way at the same time
+    :ivar drift: what becomes of a change by somebody else
+    :ivar lost: what becomes of the units of a Heat stack that somebody else deleted
+    :ivar retry_stuck: an update that does not end by its deadline is sent again
+    :ivar deadline: seconds that Heat may be at work on one change
+    :ivar forget: deletion does not wait for clouds out of sight
     """
 
     id: str
@@ -152,3 +201,10 @@ class Stack:
     templated: bool
     deleting: bool
     release: bool
+    forget: bool = False
+    rebalance: Rebalance = Rebalance.IMMEDIATE
+    step: int = 1
+    drift: Drift = Drift.HEAL
+    lost: Missing = Missing.RECREATE
+    retry_stuck: bool = False
+    deadline: float = 3660.0

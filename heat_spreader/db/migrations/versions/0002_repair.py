@@ -55,6 +55,7 @@ def upgrade() -> None:
         op.add_column("stacks", column)
     for column in (
         _flag("creating"),
+        _flag("deleting"),
         sa.Column("busy_since", TIME, nullable=True),
         _flag("check_asked"),
         sa.Column("capacity", sa.Integer(), nullable=True),

@@ -130,7 +130,7 @@ class TestClouds(backends.DatabaseTestCase):
         self.assertEqual(["east"], self.names(None))
         self.assertEqual({west.id: []}, db_clouds.list_observations(self.ctx, [west.id])[1])
         self.assertEqual(["cloud.delete"], [e.type for e in self.events(cloud_id=west.id)][1:])
-        db_rounds.forget_member(self.ctx, self.claim(stack), stack.members[0].id)
+        db_rounds.forget_member(self.ctx, self.claim(stack), stack.members[0])
         db_clouds.delete_cloud(self.ctx, east.id)
 
 

@@ -160,7 +160,8 @@ class TestEachRevision(EmptyDatabaseTestCase):
         )
         member = connection.execute(sa.text("SELECT * FROM members")).one()
         self.assertEqual((None, 0, 0), (member.capacity, member.fulls, member.drifts))
-        self.assertFalse(member.creating or member.check_asked or member.conflict)
+        for flag in ("creating", "deleting", "check_asked", "conflict"):
+            self.assertFalse(getattr(member, flag), flag)
         self.insert(
             connection,
             "tombstones",

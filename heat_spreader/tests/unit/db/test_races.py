@@ -336,7 +336,7 @@ class TestEngines(RaceTestCase):
                 claimed = self.claim(stack)
                 operations = (
                     lambda claimed=claimed: db_rounds.forget_member(
-                        self.new_context(), claimed, claimed.members[0].id
+                        self.new_context(), claimed, claimed.members[0]
                     ),
                     self.update(stack, members={cloud.id: {"leaving": False, "weight": "1"}}),
                 )

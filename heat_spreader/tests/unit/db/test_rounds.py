@@ -116,7 +116,7 @@ class TestClaim(backends.DatabaseTestCase):
             self.save(old, values={"status": "ERROR"}, members={member: {"held": 9}}, events=said)
         )
         self.assertFalse(db_rounds.save_members(self.ctx, old, {member: {"held": 9}}, said))
-        self.assertFalse(db_rounds.forget_member(self.ctx, old, member))
+        self.assertFalse(db_rounds.forget_member(self.ctx, old, old.members[0]))
         self.assertFalse(db_rounds.finish_delete(self.ctx, old, "stale"))
         self.assertFalse(db_rounds.renew_claim(self.ctx, old, 60))
         row = self.read(stack)
@@ -278,7 +278,7 @@ class TestForget(backends.DatabaseTestCase):
     def test_a_member_that_has_left(self):
         self.update({self.east.id: {"leaving": True}})
         claimed = self.claim(self.web)
-        self.assertTrue(db_rounds.forget_member(self.ctx, claimed, claimed.members[0].id))
+        self.assertTrue(db_rounds.forget_member(self.ctx, claimed, claimed.members[0]))
         self.assertEqual(["west"], self.names())
         self.assertTrue(self.save(claimed))
 
@@ -291,7 +291,7 @@ class TestForget(backends.DatabaseTestCase):
             db_rounds.forget_member,
             self.ctx,
             claimed,
-            claimed.members[0].id,
+            claimed.members[0],
         )
         self.assertEqual(["east", "west"], self.names())
         self.assertTrue(self.save(claimed))
@@ -302,7 +302,7 @@ class TestForget(backends.DatabaseTestCase):
         db_stacks.update_stack(self.ctx, self.web.id, values={"deleting": True})
         claimed = self.claim(self.web)
         for member in claimed.members:
-            self.assertTrue(db_rounds.forget_member(self.ctx, claimed, member.id))
+            self.assertTrue(db_rounds.forget_member(self.ctx, claimed, member))
         self.assertTrue(db_rounds.finish_delete(self.ctx, claimed, "Deleted."))
         self.assertRaises(exception.StackNotFound, self.read, self.web)
         self.assertEqual(
@@ -347,10 +347,26 @@ class TestMembersOfACloud(backends.DatabaseTestCase):
         many = [f"none-{number}" for number in range(1200)]
         self.assertEqual(["east-1", "east-2"], found(east, ["east-1", *many, "east-2"]))
 
-    def test_whether_any_was_taken_over(self):
+    def test_what_to_look_for(self):
+        def taken_over(cloud):
+            return db_rounds.to_look_for(self.ctx, cloud.id)[0]
+
         east, west = self.cloud("east"), self.cloud("west")
         self.stack("made", [east, west], template="heat_template_version: 2021-04-16")
-        self.assertFalse(db_rounds.has_adopted_members(self.ctx, east.id))
+        self.assertFalse(taken_over(east))
         self.stack("found", [east])
-        self.assertTrue(db_rounds.has_adopted_members(self.ctx, east.id))
-        self.assertFalse(db_rounds.has_adopted_members(self.ctx, west.id))
+        self.assertTrue(taken_over(east))
+        self.assertFalse(taken_over(west))
+
+    def test_a_tombstone_for_whom_a_create_may_be_on_its_way(self):
+        east, west = self.cloud("east"), self.cloud("west")
+        web = self.stack("web", [east, west], template="heat_template_version: 2021-04-16")
+        first = self.claim(web).members[0]
+        db_rounds.save_members(self.ctx, self.read(web), {first.id: {"creating": True}})
+        claimed = self.read(web)
+        for member in claimed.members:
+            self.assertTrue(db_rounds.forget_member(self.ctx, claimed, member))
+        adopted, graves = db_rounds.to_look_for(self.ctx, east.id)
+        self.assertEqual((False, [first.id]), (adopted, list(graves)))
+        self.assertEqual((web.id, "web"), (graves[first.id].stack_id, graves[first.id].stack_name))
+        self.assertEqual((False, {}), db_rounds.to_look_for(self.ctx, west.id))

@@ -93,7 +93,7 @@ class TestByChance(testtools.TestCase):
             heat.resize(self.cloud, "web", made, "count", 3)
             self.now += wait
         self.assertEqual(
-            ("UPDATE_FAILED", True), (self.found(made).status, self.found(made).cancelled)
+            ("UPDATE_FAILED", True), (self.found(made).status, self.found(made).interrupted)
         )
         heat.resize(self.cloud, "web", made, "count", 3)
         self.now += 10

@@ -477,11 +477,11 @@ class TestHeatStack(testtools.TestCase):
                 (found.in_progress, found.complete, found.failed, found.deleting),
             )
 
-    def test_cancelled(self):
+    def test_interrupted(self):
         reason = "Resource UPDATE failed: resources.group: Stack UPDATE cancelled"
-        self.assertTrue(self.heat_stack("UPDATE_FAILED", reason).cancelled)
-        self.assertFalse(self.heat_stack("UPDATE_COMPLETE", reason).cancelled)
-        self.assertFalse(self.heat_stack("UPDATE_FAILED", "ValueError").cancelled)
+        self.assertTrue(self.heat_stack("UPDATE_FAILED", reason).interrupted)
+        self.assertFalse(self.heat_stack("UPDATE_COMPLETE", reason).interrupted)
+        self.assertFalse(self.heat_stack("UPDATE_FAILED", "ValueError").interrupted)
 
     def test_a_listed_one_has_no_count(self):
         self.assertRaises(ValueError, self.heat_stack("CREATE_COMPLETE").count, "count")

@@ -405,6 +405,7 @@ class TestLanes(base.BaseTestCase):
             observe.Settings(**defaults | settings),
             clouds.Clouds([self.site.clouds_yaml], transport=self.site.transport),
             lambda ctx, stack_id: self.nudged.append(stack_id),
+            lambda cloud, heat_stack, grave: None,
         )
         self.addCleanup(observer.stop)
         return observer

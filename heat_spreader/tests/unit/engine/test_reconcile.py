@@ -18,6 +18,7 @@ takes none.
 
 import collections
 from concurrent import futures
+import contextlib
 import functools
 
 from heat_spreader.db import events as db_events
@@ -65,6 +66,7 @@ class MainJob(world.WorldTest):
                 "confirmed": 10,
                 "in_doubt": 0,
                 "bound": 10,
+                "distance": 0,
             },
             stack.ledger,
         )
@@ -530,47 +532,76 @@ class TestFaults(Faults):
         self.assertEqual(0, self.world.live())
 
     def test_heat_fails(self):
-        """Shown in Heat's words, tried again after a while, longer each time."""
+        """The others run what it could not; it is taken back there, and tried again later."""
         web = self.created()
         cloud2 = self.heats["cloud2"]
-        cloud2.fail("UPDATE", "no valid host was found", times=3)
+        cloud2.fail("UPDATE", "no valid host was found", times=1)
         self.world.change(web, count=20)
         self.world.until(lambda: "no valid host" in self.world.row(web).status_reason, self.engine)
-        self.assertEqual(
-            ["UPDATE_FAILED"],
-            [event.after for event in self.world.events(web, "member.failed")],
-        )
-        member = self.world.members(web)["cloud2"]
-        self.assertEqual(("ERROR", "UPDATE_FAILED"), (member.status, member.heat_status))
-        self.assertIn("no valid host", member.status_reason)
         self.world.settle(web, self.engine)
-        self.assertEqual((12, 4, 4), self.world.units())
+        self.assertEqual(2, self.world.units()[1])
+        self.assertEqual(20, sum(self.world.units()))
+        self.assertEqual("DEGRADED", self.world.row(web).status)
+        member = self.world.members(web)["cloud2"]
+        self.assertEqual(("FULL", 2), (member.status, member.capacity))
+        self.assertIn("no valid host", member.status_reason)
+        [event] = self.world.events(web, "member.full")
+        self.assertEqual(("cloud2", 2), (event.cloud_name, event.after))
+        self.world.until(lambda: self.world.units() == (12, 4, 4), self.engine)
+        self.world.settle(web, self.engine)
+        self.assertEqual(
+            ("ACTIVE", None), (self.world.row(web).status, member_capacity(self, web))
+        )
+        raised = [seen.at for seen in cloud2.asked("PATCH") if wanted(seen) == 4]
+        self.assertGreater(raised[1] - raised[0], self.world.full_for)
+
+    def test_what_fails_again_is_left_for_longer(self):
+        web = self.created()
+        cloud2 = self.heats["cloud2"]
+        cloud2.fault("quota", method="PATCH", times=3)
+        self.world.change(web, count=20)
+        self.world.until(lambda: self.world.units() == (12, 4, 4), self.engine, limit=600)
         first, second, third, fourth = (seen.at for seen in cloud2.asked("PATCH"))
-        retry = self.world.retry_interval
-        self.assertGreater(second - first, 0.8 * retry)
-        self.assertGreater(third - second, 2 * 0.8 * retry)
-        self.assertGreater(fourth - third, 4 * 0.8 * retry)
-        self.assertEqual("", self.world.members(web)["cloud2"].problem)
-        self.assertEqual("ACTIVE", self.world.row(web).status)
+        for shorter, longer in (
+            (second - first, third - second),
+            (third - second, fourth - third),
+        ):
+            self.assertGreater(longer, 1.8 * shorter)
+
+    def test_interrupted_is_no_want_of_room(self):
+        for reason in ("Stack UPDATE cancelled", "Engine went down during stack UPDATE"):
+            web = self.created(name=reason.split()[1].lower())
+            self.heats["cloud2"].fail("UPDATE", reason, times=1)
+            self.world.change(web, count=20)
+            self.world.settle(web, self.engine)
+            self.assertEqual([], self.world.events(web, "member.full"))
+            self.assertEqual((12, 4, 4), self.world.units(reason.split()[1].lower()))
 
     def test_creation_fails(self):
         self.heats["cloud2"].fail("CREATE", "no valid host was found", times=1)
         web = self.world.create_stack()
         self.world.until(lambda: "no valid host" in self.world.row(web).status_reason, self.engine)
+        self.world.settle(web, self.engine)
+        self.assertEqual((8, 0, 2), self.world.units())
         self.world.until(lambda: self.world.row(web).status == "ACTIVE", self.engine)
         self.assertEqual((6, 2, 2), self.world.units())
         self.assertEqual(3, self.world.live())
 
     def test_a_raise_that_fails_lowers_nothing(self):
         web = self.created()
-        self.heats["cloud3"].fail("UPDATE", "no valid host was found")
+        self.heats["cloud3"].fail("UPDATE", "no valid host was found", times=1)
         self.world.change(web, weights=".2 .2 .6")
-        self.world.run(self.engine, seconds=8)
         self.world.until(lambda: "no valid host" in self.world.row(web).status_reason, self.engine)
-        self.assertEqual([], self.heats["cloud1"].asked("PATCH"))
-        self.heats["cloud3"].recover()
         self.world.settle(web, self.engine)
+        self.assertEqual(10, sum(self.world.units()))
+        self.assertEqual(2, self.world.units()[2])
         self.world.until(lambda: self.world.units() == (2, 2, 6), self.engine)
+        raised = self.heats["cloud3"].asked("PATCH")[-1]
+        self.assertEqual(6, wanted(raised))
+        for cloud in ("cloud1", "cloud2"):
+            for seen in self.heats[cloud].asked("PATCH"):
+                lowered_before = seen.at < raised.at + self.seconds
+                self.assertFalse(lowered_before and wanted(seen) < 2, f"{cloud} {seen}")
 
     def test_too_large_for_heat(self):
         self.heats["cloud1"].max_resources = 5
@@ -578,33 +609,58 @@ class TestFaults(Faults):
         self.world.until(
             lambda: "Maximum resources per stack" in self.world.row(web).status_reason, self.engine
         )
+        self.world.settle(web, self.engine)
+        self.assertEqual((0, 5, 5), self.world.units())
         self.heats["cloud1"].max_resources = 1000
         self.world.until(lambda: self.world.row(web).status == "ACTIVE", self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
 
     def test_project_full(self):
-        """A person has to know, or will wait for ever."""
+        """Its units run elsewhere, and a person is told why."""
         self.heats["cloud2"].max_stacks = 0
         web = self.world.create_stack()
         self.world.run(self.engine, seconds=10)
-        self.assertEqual((6, None, 2), self.world.units())
+        self.assertEqual((8, None, 2), self.world.units())
         member = self.world.members(web)["cloud2"]
-        self.assertEqual("ERROR", member.status)
+        self.assertEqual("FULL", member.status)
         self.assertIn("maximum stacks per tenant", member.status_reason)
-        self.assertLess(len(self.heats["cloud2"].asked("POST")), 4)
+        self.assertEqual("DEGRADED", self.world.row(web).status)
+        self.assertEqual(1, len(self.heats["cloud2"].asked("POST")))
         self.heats["cloud2"].max_stacks = 10
-        self.world.settle(web, self.engine)
         self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        self.world.until(lambda: self.world.row(web).status == "ACTIVE", self.engine)
+
+    def test_all_are_full(self):
+        """What fits nowhere is the shortfall, with each cloud's reason; a change tries at once."""
+        web = self.created()
+        for cloud in self.heats.values():
+            cloud.fault("quota", method="PATCH")
+        self.world.change(web, count=20)
+        self.world.settle(web, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+        row = self.world.row(web)
+        self.assertEqual(("DEGRADED", 10), (row.status, row.ledger["shortfall"]))
+        self.assertIn("10 unit(s) fit nowhere", row.status_reason)
+        for cloud in self.heats.values():
+            cloud.heal()
+        self.world.change(web, description="there is room now")
+        self.assertLess(self.world.settle(web, self.engine), 10)
+        self.assertEqual((12, 4, 4), self.world.units())
 
     def test_credentials_refused(self):
+        """Told at once; when it lasts, the others run what was to be added."""
         web = self.created()
         self.heats["cloud2"].fault("forbidden", method="PATCH")
         self.world.change(web, count=20)
-        self.world.run(self.engine, seconds=10)
+        self.world.run(self.engine, seconds=3)
         self.assertEqual((12, 2, 4), self.world.units())
         member = self.world.members(web)["cloud2"]
         self.assertEqual("ERROR", member.status)
         self.assertIn("not authorized", member.status_reason)
-        self.assertLess(len(self.heats["cloud2"].asked("PATCH")), 4)
+        self.world.run(self.engine, seconds=12)
+        self.assertEqual(20, sum(self.world.units()))
+        self.assertEqual(2, self.world.units()[1])
+        self.assertEqual(3, len(self.heats["cloud2"].asked("PATCH")))
         self.assertEqual(1, len(self.world.events(web, "member.refused")))
         self.assertEqual([], self.world.events(web, "stack.failover"))
 
@@ -651,6 +707,15 @@ class TestFaults(Faults):
             self.world.settle(web, self.engine)
             self.assertEqual(count, sum(self.world.units()), moment)
             self.assertEqual([], self.world.events(web, "member.drift"))
+
+
+def wanted(seen):
+    """The count that a PATCH asked for."""
+    return seen.body["parameters"]["count"]
+
+
+def member_capacity(test, stack):
+    return test.world.members(stack)["cloud2"].capacity
 
 
 class TestFaultsWithoutConvergence(Faults):
@@ -749,6 +814,268 @@ class TestDrift(world.WorldTest):
         self.assertEqual([], self.world.events(self.web, "member.missing"))
 
 
+class TestRepair(world.WorldTest):
+    """What a stack's users want done about what others do, and about what never ends."""
+
+    def created(self, **repair):
+        web = self.world.create_stack(**repair)
+        self.world.settle(web, self.engine)
+        return web
+
+    def status(self, web, cloud="cloud1"):
+        return self.world.members(web)[cloud].status
+
+    def resize_by_hand(self, web, count):
+        self.world.by_hand("cloud1").resize(count)
+        self.world.run(self.engine, seconds=4)
+
+    def test_a_change_that_comes_back_is_fought_once(self):
+        web = self.created()
+        self.resize_by_hand(web, 9)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.resize_by_hand(web, 9)
+        self.assertEqual((9, 2, 2), self.world.units())
+        row = self.world.row(web)
+        self.assertEqual(("ERROR", "ERROR"), (row.status, self.status(web)))
+        self.assertIn("owner in that cloud is user 'demo'", row.status_reason)
+        [event] = self.world.events(web, "member.conflict")
+        self.assertEqual((6, 9), (event.before, event.after))
+        self.resize_by_hand(web, 8)
+        self.world.run(self.engine, seconds=20)
+        self.assertEqual((8, 2, 2), self.world.units())
+        # Until a user decides.
+        self.world.change(web, count=20)
+        self.world.settle(web, self.engine)
+        self.assertEqual((12, 4, 4), self.world.units())
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+
+    def test_after_a_quiet_hour_it_is_another_change(self):
+        web = self.created()
+        for _ in range(3):
+            self.resize_by_hand(web, 9)
+            self.assertEqual((6, 2, 2), self.world.units())
+            self.clock.advance(3601)
+            self.world.run(self.engine, seconds=3)
+        self.assertEqual([], self.world.events(web, "member.conflict"))
+
+    def test_a_change_that_is_only_reported(self):
+        web = self.created(on_drift="report")
+        self.resize_by_hand(web, 9)
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual((9, 2, 2), self.world.units())
+        self.assertEqual(("DEGRADED", "DRIFTED"), (self.world.row(web).status, self.status(web)))
+        self.assertEqual(1, len(self.world.events(web, "member.drift")))
+        self.world.change(web, count=20)
+        self.world.settle(web, self.engine)
+        self.assertEqual((12, 4, 4), self.world.units())
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+
+    def test_what_was_reported_is_healed_when_that_is_wanted(self):
+        web = self.created(on_drift="report")
+        self.resize_by_hand(web, 1)
+        self.world.change(web, on_drift="heal")
+        self.world.settle(web, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+
+    def test_a_change_that_is_ignored(self):
+        web = self.created(on_drift="ignore")
+        self.resize_by_hand(web, 9)
+        self.assertEqual((9, 2, 2), self.world.units())
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual([], self.world.events(web, "member.drift"))
+
+    def delete_by_hand(self):
+        self.heats["cloud2"].seconds = 0
+        self.world.by_hand("cloud2").delete()
+        self.world.run(self.engine, seconds=6)
+
+    def test_missing_and_held(self):
+        web = self.created(on_missing="hold")
+        self.delete_by_hand()
+        self.assertEqual((6, None, 2), self.world.units())
+        self.assertEqual("MISSING", self.status(web, "cloud2"))
+        self.world.change(web, count=20)
+        self.world.settle(web, self.engine)
+        self.assertEqual((12, None, 4), self.world.units())
+        self.assertEqual("DEGRADED", self.world.row(web).status)
+
+    def test_missing_and_moved(self):
+        web = self.created(on_missing="move")
+        self.delete_by_hand()
+        self.world.settle(web, self.engine)
+        self.assertEqual((8, None, 2), self.world.units())
+        self.assertEqual("MISSING", self.status(web, "cloud2"))
+        self.assertEqual(0, self.world.row(web).ledger["shortfall"])
+
+    def test_missing_again(self):
+        web = self.created()
+        self.delete_by_hand()
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.delete_by_hand()
+        self.world.run(self.engine, seconds=20)
+        self.assertEqual((6, None, 2), self.world.units())
+        self.assertEqual("ERROR", self.status(web, "cloud2"))
+        self.assertIn("ask who else", self.world.row(web).status_reason)
+        self.world.change(web, count=10)
+        self.world.settle(web, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+
+    def ask_for_a_check(self, web):
+        members = {member.id: {"check_asked": True} for member in self.world.row(web).members}
+        claim = db_rounds.claim_stack(self.world.ctx, web, "a user", 60)
+        db_rounds.save_round(
+            self.world.ctx, claim.stack, values={}, members=members, events=(), due_in=0
+        )
+
+    def test_a_check_that_finds_nothing(self):
+        web = self.created()
+        self.ask_for_a_check(web)
+        self.engine.work()
+        self.assertEqual(3, len(self.world.asked("POST", path="/actions")))
+        self.world.settle(web, self.engine)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual([], self.world.asked("PATCH"))
+        self.assertEqual(3, len(self.world.asked("POST", path="/actions")))
+
+    def test_a_check_that_finds_something(self):
+        for drift, patches, status in (
+            ("heal", 1, "ACTIVE"),
+            ("report", 0, "DEGRADED"),
+            ("ignore", 0, "ACTIVE"),
+        ):
+            web = self.created(name=drift, on_drift=drift)
+            self.heats["cloud2"].fail("CHECK", "resources.group[1]: it is gone", times=1)
+            self.ask_for_a_check(web)
+            self.world.run(self.engine, seconds=4)
+            self.assertEqual(1, len(self.world.events(web, "member.failed")), drift)
+            self.world.settle(web, self.engine)
+            self.assertEqual(status, self.world.row(web).status, drift)
+            self.assertEqual(patches, len(self.world.asked("PATCH", path=f"/{drift}/")), drift)
+            self.assertEqual((6, 2, 2), self.world.units(drift))
+
+    def stuck(self, **repair):
+        web = self.created(timeout_mins=1, **repair)
+        self.heats["cloud2"].seconds = 1e9
+        self.world.change(web, count=20)
+        self.world.run(self.engine, seconds=100, step=10)
+        self.assertEqual("CONVERGING", self.world.row(web).status)
+        self.world.run(self.engine, seconds=40, step=10)
+        return web
+
+    def test_an_update_that_never_ends_is_reported(self):
+        web = self.stuck()
+        row = self.world.row(web)
+        self.assertEqual("ERROR", row.status)
+        self.assertIn(
+            "UPDATE_IN_PROGRESS in cloud 'cloud2' for more than 2 minutes", row.status_reason
+        )
+        self.assertEqual(1, len(self.heats["cloud2"].asked("PATCH")))
+
+    def test_an_update_that_never_ends_is_sent_again(self):
+        self.may_trespass = True
+        self.heats["cloud2"].cancels_after = 1e12  # those who were at it are dead
+        web = self.stuck(on_stuck="retry")
+        self.assertEqual(2, len(self.heats["cloud2"].asked("PATCH")))
+        self.heats["cloud2"].seconds = 0.5
+        self.world.run(self.engine, seconds=160, step=5)
+        self.world.settle(web, self.engine)
+        self.assertEqual((12, 4, 4), self.world.units())
+
+
+class TestMovement(world.WorldTest):
+    """How fast units move at a count that stays."""
+
+    def moved(self, **rebalance):
+        web = self.world.create_stack(**rebalance)
+        self.world.settle(web, self.engine)
+        self.world.change(web, weights=".2 .2 .6")
+        return web
+
+    def test_gradual(self):
+        web = self.moved(rebalance_mode="gradual", rebalance_step=1)
+        seen = []
+
+        def arrived():
+            seen.append(self.world.units())
+            return self.world.units() == (2, 2, 6)
+
+        self.world.until(arrived, self.engine)
+        self.assertEqual({10, 11}, {sum(units) for units in seen})
+        self.assertEqual(
+            [(5, 2, 3), (4, 2, 4), (3, 2, 5), (2, 2, 6)],
+            [units for units in dict.fromkeys(seen) if sum(units) == 10],
+        )
+        self.world.settle(web, self.engine)
+        self.assertEqual(0, self.world.row(web).ledger["distance"])
+
+    def test_on_demand(self):
+        web = self.moved(rebalance_mode="on-demand")
+        self.world.settle(web, self.engine)
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.assertEqual(4, self.world.row(web).ledger["distance"])
+        self.world.change(web, count=14)
+        self.world.settle(web, self.engine)
+        self.assertEqual((6, 2, 6), self.world.units())
+
+    def test_failover_is_never_slowed_down(self):
+        for mode in ("gradual", "on-demand"):
+            web = self.world.create_stack(name=mode, rebalance_mode=mode, stable=0)
+            self.world.settle(web, self.engine)
+            self.heats["cloud3"].fault("refuse")
+            self.world.until(lambda m=mode: self.world.units(m)[:2] == (7, 3), self.engine)
+            self.heats["cloud3"].heal()
+            self.world.until(lambda m=mode: self.world.units(m) == (6, 2, 2), self.engine)
+            self.world.settle(web, self.engine)
+
+
+class TestLateCreates(world.WorldTest):
+    """Heat's queue: a create that was answered with 500 is carried out when nobody expects it."""
+
+    def setUp(self):
+        super().setUp()
+        self.queue = []
+
+        def queued(request, proceed):
+            self.queue.append(proceed)
+            raise fake_heat.HeatFault(500, "MessagingTimeout")
+
+        self.heats["cloud2"].fault(queued, method="POST", times=1)
+        self.web = self.world.create_stack()
+        self.engine.work()
+        self.assertEqual(1, len(self.queue))
+
+    def test_of_a_stack_that_is_gone(self):
+        self.world.change(self.web, deleting=True)
+        self.world.until(lambda: self.world.stack(self.web) is None, self.engine)
+        self.world.run(self.engine, seconds=30)
+        self.queue.pop()()
+        self.assertEqual(1, self.world.live())
+        self.world.run(self.engine, seconds=5)
+        self.assertEqual(0, self.world.live())
+
+    def test_of_a_member_that_has_left(self):
+        self.world.leave(self.web, "cloud2")
+        self.world.until(lambda: "cloud2" not in self.world.members(self.web), self.engine)
+        self.queue.pop()()
+        self.assertEqual((6, 2, 2), self.world.units())
+        self.world.run(self.engine, seconds=5)
+        self.assertEqual((6, None, 2), self.world.units())
+
+    def test_of_one_that_was_created_again(self):
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        with contextlib.suppress(fake_heat.HeatFault):  # the name is taken
+            self.queue.pop()()
+        self.world.settle(self.web, self.engine)
+        self.assertEqual(3, self.world.live())
+
+    def test_released_ones_stay(self):
+        self.queue.pop()()
+        self.world.settle(self.web, self.engine)
+        self.world.change(self.web, deleting=True, release=True)
+        self.world.run(self.engine, seconds=5)
+        self.assertEqual((6, 2, 2), self.world.units())
+
+
 class TestDelete(world.WorldTest):
     def setUp(self):
         super().setUp()
@@ -778,6 +1105,23 @@ class TestDelete(world.WorldTest):
         self.assertTrue(self.gone())
         self.assertEqual((6, 2, 2), self.world.units())
         self.assertEqual([], self.world.asked("DELETE"))
+
+    def test_what_is_out_of_sight_can_be_forgotten(self):
+        self.world.settle(self.web, self.engine)
+        self.heats["cloud3"].fault("refuse")
+        self.world.change(self.web, deleting=True)
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual(["cloud3"], list(self.world.members(self.web)))
+        claim = db_rounds.claim_stack(self.world.ctx, self.web, "a user", 60)
+        db_rounds.save_round(
+            self.world.ctx, claim.stack, values={"forget": True}, members={}, events=(), due_in=0
+        )
+        self.world.until(self.gone, self.engine, limit=10)
+        [event] = self.world.events(self.web, "member.forgotten")
+        self.assertEqual(("cloud3", 2), (event.cloud_name, event.before))
+        self.heats["cloud3"].heal()
+        self.world.run(self.engine, seconds=10)
+        self.assertEqual(1, self.world.live(), "what was forgotten is left alone")
 
     def test_before_anything_was_created(self):
         self.world.change(self.web, deleting=True)

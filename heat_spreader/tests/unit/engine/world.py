@@ -150,7 +150,10 @@ class Engine:
         self.nudged: list[str] = []
         connections = connections or world.connections
         self.observer = observe.Observer(
-            world.probing, connections, lambda ctx, stack_id: self.nudged.append(stack_id)
+            world.probing,
+            connections,
+            lambda ctx, stack_id: self.nudged.append(stack_id),
+            functools.partial(reconcile.bury, connections),
         )
         # A lane of a stopped observer has no thread of its own; look() does what it would do.
         self.observer.stop()
@@ -163,6 +166,8 @@ class Engine:
                 resync_interval=world.resync_interval,
                 timeout=world.timeout,
                 concurrency=4,
+                full_for=world.full_for,
+                update_deadline=world.update_deadline,
             ),
             connections,
             self.observer,
@@ -199,6 +204,7 @@ class World(fixtures.Fixture):
 
     lease, timeout = 60.0, 10.0
     retry_interval, resync_interval = 2.0, 300.0
+    full_for, update_deadline = 60.0, 3660.0
     probing = observe.Settings(
         observer="host",
         probe_interval=1.0,

@@ -911,6 +911,24 @@ class TestProperties(base.BaseTestCase):
             self.assertEqual(tuple(whole * part for part in parts), units(result))
 
     @PROPERTY
+    @hypothesis.given(stacks(), st.integers(0, 20))
+    def test_moving_little_by_little(self, stack, most_moved):
+        """No more than so many units at a time, none of them lost, and in the end all are there."""
+        stack_id, count, bids, options = stack
+        options |= {"rounding": Rounding.EXACT, "on_demand": False}
+        target = allocation.allocate(stack_id, count, bids, **options)
+        base = allocation.allocate(stack_id, count, bids, **options | {"on_demand": True})
+        moved = allocation.towards(base, target, most_moved)
+        self.assertEqual(sum(units(base)), sum(units(moved)))
+        risen = sum(max(0, m - b) for m, b in zip(units(moved), units(base), strict=True))
+        self.assertLessEqual(risen, most_moved)
+        for before, after, wanted in zip(units(base), units(moved), units(target), strict=True):
+            self.assertLessEqual(min(before, wanted), after)
+            self.assertLessEqual(after, max(before, wanted))
+        if sum(units(base)) == sum(units(target)) and risen < most_moved:
+            self.assertEqual(units(target), units(moved))
+
+    @PROPERTY
     @hypothesis.given(stacks("R", floors=False))
     def test_ceil_is_each_part_rounded_up(self, stack):
         stack_id, count, bids, _ = stack

@@ -127,6 +127,16 @@ def backing_off(seconds=5, problem=""):
     return {"retry_at": NOW + datetime.timedelta(seconds=seconds), "problem": problem}
 
 
+def full(capacity, seconds=60):
+    return {"capacity": capacity, "full_until": NOW + datetime.timedelta(seconds=seconds)}
+
+
+def since(seconds):
+    """Heat has been at work for so long."""
+    return {"busy_since": ago(seconds)}
+
+
+CHECK_FAILED = {"phase": Phase.FAILED, "heat_status": "CHECK_FAILED"}
 SUSPECT = {"verdict": Verdict.SUSPECT, "verdict_since": ago(5), "verdict_reason": "missed 1 of 3"}
 REFUSING = {"verdict": Verdict.REFUSING, "verdict_since": ago(3600), "verdict_reason": "401"}
 NEVER_SEEN = {
@@ -467,6 +477,119 @@ CASES = {
         seed(None, None, DOWN | {"owned": False}),
         ["delete a", "delete b", "forget c"],
     ),
+    "delete: what is out of sight is forgotten on demand": (
+        stack(deleting=True, forget=True),
+        seed(None, DOWN, NEVER_SEEN),
+        ["delete a", "forget b", "forget c"],
+    ),
+    # full
+    "full: the others are raised instead": (
+        stack(count=20),
+        seed(None, full(2)),
+        ["a 6→14", "c 2→4"],
+    ),
+    "full: no longer believed": (
+        stack(count=20),
+        seed(None, full(2, seconds=-1)),
+        ["a 6→12", "b 2→4", "c 2→4"],
+    ),
+    "full: a raise that failed is taken back": (
+        stack(count=20),
+        seed(None, failed(2, 4) | {"held": 2} | full(2), units=(12, 4, 4)),
+        ["a 12→14", "b 4→2"],
+    ),
+    "full: nothing fits there at all": (
+        STACK,
+        seed(None, full(0) | {"phase": Phase.ABSENT}, units=(6, None, 2)),
+        ["a 6→8"],
+    ),
+    # changed or deleted by somebody else
+    "drift is left as it is": (
+        stack(drift=values.Drift.REPORT),
+        seed({"observed": 9, "confirmed": 9}),
+        [],
+    ),
+    "drift that was left is overruled by a new share": (
+        stack(drift=values.Drift.REPORT, count=20),
+        seed({"observed": 9, "confirmed": 9}),
+        ["a 9→12", "b 2→4", "c 2→4"],
+    ),
+    "drift in conflict": (
+        STACK,
+        seed({"observed": 9, "confirmed": 9, "conflict": True, "problem": "They did it again."}),
+        [],
+    ),
+    "missing: made anew": (
+        STACK,
+        seed(None, {"missing": True}, units=(6, None, 2)),
+        ["create b 2"],
+    ),
+    "missing: held": (
+        stack(lost=values.Missing.HOLD),
+        seed(None, {"missing": True}, units=(6, None, 2)),
+        [],
+    ),
+    "missing: moved": (
+        stack(lost=values.Missing.MOVE),
+        seed(None, {"missing": True}, units=(6, None, 2)),
+        ["a 6→8"],
+    ),
+    "missing: in conflict": (
+        STACK,
+        seed(
+            None,
+            {"missing": True, "conflict": True, "problem": "Gone again."},
+            units=(6, None, 2),
+        ),
+        [],
+    ),
+    "check: at rest": (STACK, seed({"check_asked": True}), ["check a"]),
+    "check: not before what is to be changed": (
+        stack(count=20),
+        seed({"check_asked": True}),
+        ["a 6→12", "b 2→4", "c 2→4"],
+    ),
+    "check: found something": (STACK, seed(CHECK_FAILED), ["a 6→6"]),
+    "check: found something that is left": (
+        stack(drift=values.Drift.REPORT),
+        seed(CHECK_FAILED),
+        [],
+    ),
+    # stuck
+    "stuck: not yet": (stack(retry_stuck=True), seed(busy(1, 6) | since(3600)), []),
+    "stuck: told only": (STACK, seed(busy(1, 6) | since(3700)), []),
+    "stuck: sent again": (stack(retry_stuck=True), seed(busy(1, 6) | since(3700)), ["a 6→6"]),
+    "stuck: a creation is told only": (
+        stack(retry_stuck=True),
+        seed(busy(0, 6) | since(3700) | {"heat_status": "CREATE_IN_PROGRESS"}),
+        [],
+    ),
+    # movement
+    "gradual: one raise at a time": (
+        stack(rebalance=values.Rebalance.GRADUAL, step=1),
+        seed(units=(6, 2, 2), weights=".2 .2 .6"),
+        ["c 2→3"],
+    ),
+    "gradual: then one reduction, and no raise before it": (
+        stack(rebalance=values.Rebalance.GRADUAL, step=1),
+        seed(units=(6, 2, 3), weights=".2 .2 .6"),
+        ["a 6→5"],
+    ),
+    "gradual: growth is not slowed down": (
+        stack(rebalance=values.Rebalance.GRADUAL, step=1, count=20),
+        seed(),
+        ["a 6→12", "b 2→4", "c 2→4"],
+    ),
+    "on demand: nothing moves": (
+        stack(rebalance=values.Rebalance.ON_DEMAND),
+        seed(weights=".2 .2 .6"),
+        [],
+    ),
+    "on demand: failover": (
+        stack(rebalance=values.Rebalance.ON_DEMAND),
+        seed(None, None, DOWN),
+        ["a 6→7", "b 2→3"],
+    ),
     "release: forget all at once, wherever they are": (
         stack(deleting=True, release=True),
         seed(None, DOWN, NEVER_SEEN),
@@ -668,6 +791,39 @@ class TestStatus(base.BaseTestCase):
         members = seed(None, None, NEVER_SEEN, units=ABSENT)
         decided = self.check(members, "PENDING PENDING PENDING", "CONVERGING", False)
         self.assertIn("first look at cloud 'c'", decided.reason)
+
+    def test_full(self):
+        members = seed(None, full(2) | {"problem": "It said no room."}, units=(8, 2, 2))
+        decided = self.check(members, "ACTIVE FULL ACTIVE", "DEGRADED", True, count=12)
+        self.assertIn("b: It said no room. More is tried again later.", decided.reason)
+
+    def test_nothing_came_to_run(self):
+        gone = full(0) | {"problem": "Heat says CREATE_FAILED: no such image."}
+        members = seed(gone, gone, gone, units=ABSENT)
+        decided = self.check(members, "FULL FULL FULL", "ERROR", False)
+        self.assertIn("no such image", decided.reason)
+
+    def test_stuck(self):
+        members = seed(busy(1, 6) | since(3700))
+        decided = self.check(members, "ERROR ACTIVE ACTIVE", "ERROR", False)
+        self.assertIn("for more than 61 minutes", decided.reason)
+
+    def test_drifted(self):
+        members = seed({"observed": 9, "confirmed": 9})
+        reported = {"drift": values.Drift.REPORT}
+        decided = self.check(members, "DRIFTED ACTIVE ACTIVE", "DEGRADED", True, **reported)
+        self.assertIn("somebody else changed count from 6 to 9", decided.reason)
+        ignored = {"drift": values.Drift.IGNORE}
+        self.check(members, "ACTIVE ACTIVE ACTIVE", "ACTIVE", True, **ignored)
+
+    def test_missing(self):
+        for lost, units in (
+            (values.Missing.HOLD, (6, None, 2)),
+            (values.Missing.MOVE, (8, None, 2)),
+        ):
+            members = seed(None, {"missing": True}, units=units)
+            decided = self.check(members, "ACTIVE MISSING ACTIVE", "DEGRADED", True, lost=lost)
+            self.assertIn("until you say retry", decided.reason)
 
     def test_shortfall(self):
         members = seed(*[{"maximum": 2}] * 3, units=(2, 2, 2))
