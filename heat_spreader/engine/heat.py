@@ -295,6 +295,14 @@ _TABLE = (
         outcome=Outcome.BUSY,
         why="Heat is at work on this Heat stack",
     ),
+    # The same of one that is being deleted and, without convergence, of one that is being created.
+    _Row(
+        status=(400,),
+        error_type="NotSupported",
+        words=re.compile("non-COMPLETE stack|when it is deleting"),
+        outcome=Outcome.BUSY,
+        why="Heat is at work on this Heat stack",
+    ),
     # The only 404 that means "this Heat stack does not exist".
     _Row(
         status=(404,),

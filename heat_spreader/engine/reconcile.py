@@ -164,6 +164,8 @@ class Round:
         self._began = time.monotonic()
         self._renewed = self._began
         self._events: list[Columns] = []
+        # What this round has read of members.
+        self._seen: Mapping[str, Columns] = {}
         self._forgotten: set[str] = set()
         self._at_once = False
         # What this round has stored of members already.
@@ -179,6 +181,7 @@ class Round:
     def run(self) -> None:
         stack = self._stack
         seen = self._in_parallel({m.id: m for m in stack.members if self._in_sight(m)}, self._read)
+        self._seen = seen
         members = [self._value(m, seen) for m in stack.members]
         decided = plan.plan(self._wanted, members, self._moment)
         written = {member_id: dict(columns) for member_id, columns in seen.items()}
@@ -448,6 +451,7 @@ class Round:
 
     def _write(self, connection: Any, member: models.Member, step: plan.Step) -> Columns:
         stack = self._stack
+        heat_stack_id = self._after_reading(member, "heat_stack_id") or ""
         if step.action is plan.Action.CREATE:
             heat_id = heat.create_stack(
                 connection,
@@ -475,15 +479,15 @@ class Round:
                 "missing_since": None,
             }
         if step.action is plan.Action.DELETE:
-            heat.delete_stack(connection, stack.name, member.heat_stack_id or "")
+            heat.delete_stack(connection, stack.name, heat_stack_id)
             return {"heat_status": "DELETE_IN_PROGRESS", "confirmed": 0, "deleting": True}
         if step.action is plan.Action.CHECK:
-            heat.check_stack(connection, stack.name, member.heat_stack_id or "")
+            heat.check_stack(connection, stack.name, heat_stack_id)
             return {"heat_status": "CHECK_IN_PROGRESS", "check_asked": False}
         heat.resize(
             connection,
             stack.name,
-            member.heat_stack_id or "",
+            heat_stack_id,
             stack.count_parameter,
             step.units,
             timeout_mins=stack.timeout_mins,
@@ -533,7 +537,7 @@ class Round:
             and not error.maybe_done
             and plan.is_full(step.action, error.outcome, quota=error.quota, failures=failures)
         ):
-            return columns | self._full(member, member.held, problem)
+            return columns | self._full(member, self._after_reading(member, "held"), problem)
         if soon := self._soon(member, error):
             return columns | soon
         if problem != member.problem:
@@ -705,6 +709,10 @@ class Round:
                     "reason": cloud.verdict_reason,
                 },
             )
+
+    def _after_reading(self, member: models.Member, column: str) -> Any:
+        """A column of the member as this round has read it, of the row where it read nothing."""
+        return self._seen.get(member.id, {}).get(column, getattr(member, column))
 
     # --- small things -----------------------------------------------------------------------------
 

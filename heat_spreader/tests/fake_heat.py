@@ -748,6 +748,9 @@ class FakeHeat(Service):
         if stack.action == "DELETE":
             message = "Updating a stack when it is deleting is not supported."
             raise HeatFault(400, "NotSupported", message)
+        if stack.action == "CREATE" and stack.status != "COMPLETE" and not self.convergence:
+            message = "PATCH update to non-COMPLETE stack is not supported."
+            raise HeatFault(400, "NotSupported", message)
         given = self._given(body)
         if existing:
             template = _parse(body["template"]) if body.get("template") else stack.template

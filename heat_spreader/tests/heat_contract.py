@@ -444,7 +444,7 @@ class HeatContract(testtools.TestCase):
         made = self.create(count=1, linger=self.pause)
         heat.delete_stack(self.cloud, made.name, made.id)
         error = self.refused(self.resize, made, 3)
-        self.assertEqual((Outcome.REJECTED, "NotSupported"), (error.outcome, error.error_type))
+        self.assertEqual((Outcome.BUSY, "NotSupported"), (error.outcome, error.error_type))
 
     def test_a_resize_has_its_own_time_limit(self):
         made = self.create(count=1)
@@ -524,6 +524,28 @@ class HeatContract(testtools.TestCase):
         self.resize(made, 0)
         ended = self.settled(made.id)
         self.assertEqual(("UPDATE_COMPLETE", 0), (ended.status, ended.count("count")))
+
+    def test_a_resize_of_what_is_being_created(self):
+        made = self.create(count=1, pause=self.pause, wait=False)
+        if self.convergence:
+            self.resize(made, 2)
+            self.assertEqual(2, self.settled(made.id).count("count"))
+        else:
+            error = self.refused(self.resize, made, 2)
+            self.assertEqual((Outcome.BUSY, "NotSupported"), (error.outcome, error.error_type))
+
+    def test_a_creation_that_fails(self):
+        """Without convergence it can only be deleted."""
+        made = self.create(count=1, broken=True)
+        self.assertEqual(("CREATE_FAILED", 1), (made.status, made.count("count")))
+        if self.convergence:
+            self.resize(made, 0)
+            self.assertEqual("UPDATE_COMPLETE", self.settled(made.id).status)
+        else:
+            error = self.refused(self.resize, made, 0)
+            self.assertEqual((Outcome.BUSY, "NotSupported"), (error.outcome, error.error_type))
+        heat.delete_stack(self.cloud, made.name, made.id)
+        self.assertIsNone(self.settled(made.id))
 
     # Outages
 

@@ -187,8 +187,12 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     shares = {m.id: share for m, share in zip(members, allocated.shares, strict=True)}
     visible = [m for m in members if standings[m.id] in _VISIBLE]
     required = sum(shares[m.id].units for m in visible)
+    # Counted on where nobody can look now, and not seen to run before that.
+    hoped_for = sum(
+        max(0, m.held - m.confirmed) for m in members if standings[m.id] is Standing.FROZEN
+    )
     # Units beyond what is required, all confirmed: only these may be taken away now.
-    spare = max(0, sum(m.confirmed for m in visible) - required)
+    spare = max(0, sum(m.confirmed for m in visible) - required - hoped_for)
 
     # Before the first look at every cloud the frozen ones among them would seem to hold nothing, and
     # their units would be given away only to be fetched back a moment later.
@@ -327,6 +331,14 @@ def _next(
             return Step(Action.FORGET, m.id), View(MemberStatus.LEAVING, "It is released.")
     elif left_alone := _left_alone(stack, m, share, why):
         return None, left_alone
+    elif m.heat_status == "CREATE_FAILED" and m.owned and not m.confirmed:
+        # A Heat without convergence takes no update of it, and nothing is lost.
+        return (
+            Step(Action.DELETE, m.id, 0, current),
+            View(
+                MemberStatus.CONVERGING, f"Heat failed ({m.heat_status_reason}); made anew; {why}"
+            ),
+        )
     settled = MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING
     if m.phase is Phase.FAILED and share >= m.confirmed:
         return (

@@ -582,7 +582,7 @@ class TestFaults(Faults):
         web = self.world.create_stack()
         self.world.until(lambda: "no valid host" in self.world.row(web).status_reason, self.engine)
         self.world.settle(web, self.engine)
-        self.assertEqual((8, 0, 2), self.world.units())
+        self.assertEqual((8, None, 2), self.world.units())
         self.world.until(lambda: self.world.row(web).status == "ACTIVE", self.engine)
         self.assertEqual((6, 2, 2), self.world.units())
         self.assertEqual(3, self.world.live())
@@ -610,7 +610,7 @@ class TestFaults(Faults):
             lambda: "Maximum resources per stack" in self.world.row(web).status_reason, self.engine
         )
         self.world.settle(web, self.engine)
-        self.assertEqual((0, 5, 5), self.world.units())
+        self.assertEqual((None, 5, 5), self.world.units())
         self.heats["cloud1"].max_resources = 1000
         self.world.until(lambda: self.world.row(web).status == "ACTIVE", self.engine)
         self.assertEqual((6, 2, 2), self.world.units())

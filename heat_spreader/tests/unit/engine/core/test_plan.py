@@ -482,6 +482,11 @@ CASES = {
         seed(None, DOWN, NEVER_SEEN),
         ["delete a", "forget b", "forget c"],
     ),
+    "nothing is lowered for what was on its way when its cloud fell in doubt": (
+        stack(count=9),
+        seed(None, None, SUSPECT | busy(0, 6), units=(1, 8, 6), weights=".1 .1 .8"),
+        [],
+    ),
     # full
     "full: the others are raised instead": (
         stack(count=20),
@@ -502,6 +507,16 @@ CASES = {
         STACK,
         seed(None, full(0) | {"phase": Phase.ABSENT}, units=(6, None, 2)),
         ["a 6→8"],
+    ),
+    "a creation that failed is deleted, to be made anew": (
+        STACK,
+        seed(None, failed(0, 2) | {"heat_status": "CREATE_FAILED"}),
+        ["delete b"],
+    ),
+    "a creation that failed and is not ours": (
+        TAKEN_OVER,
+        seed(None, failed(0, 2) | {"heat_status": "CREATE_FAILED", "owned": False}),
+        ["b 2→2"],
     ),
     # changed or deleted by somebody else
     "drift is left as it is": (
