@@ -15,6 +15,7 @@
 Every write of a round is conditional on the epoch of its claim.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -38,19 +39,15 @@ def due_stacks(ctx: context.RequestContext, limit: int) -> list[str]:
     """Ids of stacks whose time has come and that no engine holds, the longest waiting first."""
     with db_api.reader(ctx) as session:
         moment = db_api.now(session)
-        return list(
-            session.scalars(
-                sa.select(models.Stack.id)
-                .where(
-                    models.Stack.due_at <= moment,
-                    sa.or_(
-                        models.Stack.claimed_until.is_(None), models.Stack.claimed_until < moment
-                    ),
-                )
-                .order_by(models.Stack.due_at)
-                .limit(limit)
-            )
-        )
+        return list(session.scalars(_due(sa.select(models.Stack.id), moment).limit(limit)))
+
+
+def _due(query: Any, moment: datetime.datetime) -> Any:
+    return query.where(models.Stack.due_at <= moment, _free(moment)).order_by(models.Stack.due_at)
+
+
+def _free(moment: datetime.datetime) -> Any:
+    return sa.or_(models.Stack.claimed_until.is_(None), models.Stack.claimed_until < moment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,37 +65,95 @@ class Claim:
 
 
 @db_api.retry
+def claim_due(ctx: context.RequestContext, owner: str, lease: float, limit: int) -> list[Claim]:
+    """Take the right to run rounds of up to ``limit`` stacks that are due, the longest waiting first.
+
+    Engines that ask at the same moment get different stacks, and none waits for another.
+    """
+    with db_api.writer(ctx) as session:
+        moment = db_api.now(session)
+        return _claim(
+            session, lambda query: _due(query, moment).limit(limit), owner, lease, moment
+        )
+
+
+@db_api.retry
 def claim_stack(
     ctx: context.RequestContext, stack_id: str, owner: str, lease: float
 ) -> Claim | None:
-    """Take the right to run rounds of this stack for ``lease`` seconds; None if another holds it."""
+    """Take the right to run rounds of this stack for ``lease`` seconds; None if another holds it.
+
+    It is also None while somebody writes to the stack: whoever does that makes it due.
+    """
     with db_api.writer(ctx) as session:
-        # Locked before anything is read: otherwise MariaDB would show the members as they were before
-        # the round that just gave its claim back.
-        expired = session.scalar(
-            sa.select(models.Stack.claimed_until)
-            .where(models.Stack.id == stack_id)
-            .with_for_update()
-        )
         moment = db_api.now(session)
-        claimed = session.execute(
-            sa.update(models.Stack)
-            .where(
-                models.Stack.id == stack_id,
-                sa.or_(models.Stack.claimed_until.is_(None), models.Stack.claimed_until < moment),
-            )
-            .values(
-                claimed_by=owner,
-                claimed_until=moment + datetime.timedelta(seconds=lease),
-                claim_epoch=models.Stack.claim_epoch + 1,
-            )
-            .execution_options(synchronize_session=False)
+        claims = _claim(
+            session,
+            lambda query: query.where(models.Stack.id == stack_id, _free(moment)),
+            owner,
+            lease,
+            moment,
         )
-        if claimed.rowcount != 1:
-            return None
-        return Claim(
-            db_stacks.load_stack(session, stack_id), moment, interrupted=expired is not None
+        return claims[0] if claims else None
+
+
+def _claim(
+    session: orm.Session,
+    wanted: Callable[[Any], Any],
+    owner: str,
+    lease: float,
+    moment: datetime.datetime,
+) -> list[Claim]:
+    # Locked before anything else is read, so that all that is read is current; SQLite has no locks
+    # for rows and needs none: the transaction has the database for itself.
+    expired = dict(
+        session.execute(
+            wanted(sa.select(models.Stack.id, models.Stack.claimed_until)).with_for_update(
+                skip_locked=True
+            )
+        ).all()
+    )
+    if not expired:
+        return []
+    session.execute(
+        sa.update(models.Stack)
+        .where(models.Stack.id.in_(list(expired)))
+        .values(
+            claimed_by=owner,
+            claimed_until=moment + datetime.timedelta(seconds=lease),
+            claim_epoch=models.Stack.claim_epoch + 1,
         )
+        .execution_options(synchronize_session=False)
+    )
+    stacks = {stack.id: stack for stack in db_stacks.load_stacks(session, list(expired))}
+    return [
+        Claim(stacks[stack_id], moment, interrupted=until is not None)
+        for stack_id, until in expired.items()
+    ]
+
+
+@db_api.retry
+def release_claims(
+    ctx: context.RequestContext, claims: Iterable[models.Stack], *, interrupted: bool
+) -> None:
+    """Give back what was claimed and will not be worked on, so that nobody waits for the lease.
+
+    :param interrupted: a round had begun and may have written to a cloud: whoever comes next has to
+        look, and what the round still has to say is no longer heard
+    """
+    with db_api.writer(ctx) as session:
+        moment = db_api.now(session)
+        for stack in claims:
+            session.execute(
+                sa.update(models.Stack)
+                .where(models.Stack.id == stack.id, models.Stack.claim_epoch == stack.claim_epoch)
+                .values(
+                    claim_epoch=models.Stack.claim_epoch + 1,
+                    claimed_until=moment if interrupted else None,
+                    due_at=moment,
+                )
+                .execution_options(synchronize_session=False)
+            )
 
 
 @db_api.retry

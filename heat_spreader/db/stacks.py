@@ -252,15 +252,21 @@ def _member(stack: models.Stack, position: int, columns: Mapping[str, Any]) -> m
 
 
 def load_stack(session: orm.Session, stack_id: str) -> models.Stack:
-    stack = session.scalars(
+    """One stack with all that belongs to it, as it is now."""
+    stacks = load_stacks(session, [stack_id])
+    if not stacks:
+        raise exception.StackNotFound(stack=stack_id)
+    return stacks[0]
+
+
+def load_stacks(session: orm.Session, stack_ids: Sequence[str]) -> Sequence[models.Stack]:
+    """Stacks with all that belongs to them, as they are now, in any order."""
+    return session.scalars(
         sa.select(models.Stack)
         .options(_STACK_WITH_MEMBERS)
-        .where(models.Stack.id == stack_id)
+        .where(models.Stack.id.in_(stack_ids))
         .execution_options(populate_existing=True)
-    ).one_or_none()
-    if stack is None:
-        raise exception.StackNotFound(stack=stack_id)
-    return stack
+    ).all()
 
 
 def _wanted(stack: models.Stack) -> dict[str, Any]:

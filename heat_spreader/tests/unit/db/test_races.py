@@ -250,6 +250,23 @@ class TestEngines(RaceTestCase):
                 self.assertEqual(lease is not None, won[0].interrupted)
                 self.assertEqual(won[0].stack.claimed_by, self.read(stack).claimed_by)
 
+    def test_two_that_take_what_is_due_take_different_stacks(self):
+        for point in self.points():
+            stacks = {self.stack(f"web{point}{number}").id for number in range(4)}
+            outcomes = self.interleave(
+                point,
+                *[
+                    lambda owner=owner: db_rounds.claim_due(self.new_context(), owner, 60, 2)
+                    for owner in ("one", "two")
+                ],
+            )
+            self.assert_no_error(*outcomes)
+            taken = [claim.stack.id for claims in outcomes for claim in claims]
+            taken += [c.stack.id for c in db_rounds.claim_due(self.ctx, "three", 60, 4)]
+            self.assertEqual(sorted(stacks), sorted(taken))
+            for claims in outcomes:
+                self.assertNotEqual([], claims)
+
     def test_a_claim_has_all_that_the_round_before_stored(self):
         cloud = self.cloud()
         for point in self.points():
@@ -277,6 +294,9 @@ class TestEngines(RaceTestCase):
             )
             self.assert_no_error(claim, changed)
             weights = {1: "0.5", 2: "0.75"}
+            if claim is None:  # it met the change in mid-write
+                self.assertIn(stack.id, self.due())
+                continue
             self.assertEqual(weights[claim.stack.generation], claim.stack.members[0].weight, point)
             # Saved without a look at what came meanwhile, it is due again at once.
             self.save(claim.stack)
@@ -313,6 +333,8 @@ class TestEngines(RaceTestCase):
 
         def run():
             claim = db_rounds.claim_stack(self.new_context(), stack.id, "one", 60)
+            if claim is None:
+                return True  # somebody was just writing to it
             claims.append(claim.stack)
             return self.save(claim.stack)
 
@@ -324,7 +346,7 @@ class TestEngines(RaceTestCase):
                     self.save(self.claim(stack), due_in=300)
                     self.assert_no_error(*self.interleave(point, *operations))
                     # Either the round saw the stack as nudged, or another one follows.
-                    seen = claims[0].due_at < claims[0].claimed_until
+                    seen = claims and claims[0].due_at < claims[0].claimed_until
                     self.assertTrue(seen or stack.id in self.due(), (wake.__name__, point))
 
     def test_a_member_is_taken_back_while_it_is_forgotten(self):
@@ -430,6 +452,51 @@ class TestThreads(backends.DatabaseTestCase):
             )
             won = [claim for claim in outcomes if claim is not None]
             self.assertEqual([1], [claim.stack.claim_epoch for claim in won])
+
+    def test_engines_share_what_is_due(self):
+        """Four engines, 24 stacks, and users who change them: no claim is given twice."""
+        cloud = self.cloud()
+        stacks = [self.stack(f"web{number:02}", [cloud]) for number in range(24)]
+        rounds: dict[str, list[tuple[str, int]]] = {str(number): [] for number in range(4)}
+        changed = threading.Event()
+
+        def engine(name: str) -> None:
+            while True:
+                claims = db_rounds.claim_due(self.new_context(), name, 60, 3)
+                if not claims:
+                    if changed.is_set() and not self.due_anywhere():
+                        return
+                    time.sleep(0.001)
+                for claim in claims:
+                    self.assertEqual(
+                        [cloud.id], [member.cloud_id for member in claim.stack.members]
+                    )
+                    rounds[name].append((claim.stack.id, claim.stack.claim_epoch))
+                    self.assertTrue(
+                        self.save(
+                            claim.stack,
+                            members={claim.stack.members[0].id: {"held": claim.stack.count}},
+                            events=[{"type": "stack.status", "message": "so it is"}],
+                        )
+                    )
+
+        def user() -> None:
+            for number, stack in enumerate(stacks):
+                db_stacks.update_stack(self.new_context(), stack.id, values={"count": number})
+            changed.set()
+
+        outcomes = backends.at_once(user, *[lambda name=name: engine(name) for name in rounds])
+        self.assertEqual([None] * 5, outcomes)
+        given = [claim for taken in rounds.values() for claim in taken]
+        self.assertEqual(len(given), len(set(given)))
+        self.assertEqual({stack.id for stack in stacks}, {stack_id for stack_id, _ in given})
+        for name, taken in rounds.items():
+            self.assertNotEqual([], taken, name)
+        for number, stack in enumerate(stacks):
+            self.assertEqual([number], [member.held for member in self.read(stack).members])
+
+    def due_anywhere(self) -> list[str]:
+        return db_rounds.due_stacks(self.new_context(), 1)
 
     def test_no_write_is_lost_and_no_database_is_locked(self):
         """Four writers and two readers for two seconds."""

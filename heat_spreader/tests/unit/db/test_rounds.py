@@ -55,6 +55,70 @@ class TestSweep(backends.DatabaseTestCase):
         db_rounds.nudge_stacks(self.ctx, [])
 
 
+class TestClaimDue(backends.DatabaseTestCase):
+    def taken(self, limit=10, owner="one"):
+        return db_rounds.claim_due(self.new_context(), owner, 60, limit)
+
+    def test_the_longest_waiting_first_and_no_more_than_asked_for(self):
+        stacks = [self.stack(name, [self.cloud(name)]) for name in ("a", "b", "c")]
+        for stack, due_in in zip(stacks, (-1, -3, -2), strict=True):
+            self.save(self.claim(stack), due_in=due_in)
+        a, b, c = (stack.id for stack in stacks)
+        claims = self.taken(limit=2)
+        self.assertEqual([b, c], [claim.stack.id for claim in claims])
+        for claim in claims:
+            self.assertEqual((2, "one"), (claim.stack.claim_epoch, claim.stack.claimed_by))
+            self.assertEqual(
+                claim.moment + datetime.timedelta(seconds=60), claim.stack.claimed_until
+            )
+            self.assertFalse(claim.interrupted)
+            self.assertEqual([claim.stack.name], [m.cloud.name for m in claim.stack.members])
+        self.assertEqual([a], [claim.stack.id for claim in self.taken(owner="two")])
+        self.assertEqual([], self.taken())
+
+    def test_what_an_engine_left_is_taken_over_as_interrupted(self):
+        stack = self.stack()
+        self.claim(stack, lease=-1)
+        self.assertEqual([True], [claim.interrupted for claim in self.taken()])
+
+    def test_what_is_claimed_or_not_yet_due_is_left(self):
+        claimed, resting = self.stack("claimed"), self.stack("resting")
+        self.claim(claimed)
+        self.save(self.claim(resting), due_in=100)
+        self.assertEqual([], self.taken())
+
+
+class TestRelease(backends.DatabaseTestCase):
+    def release(self, *stacks, interrupted=False):
+        db_rounds.release_claims(self.new_context(), stacks, interrupted=interrupted)
+
+    def test_what_was_not_begun_can_be_taken_at_once(self):
+        claimed = [self.claim(self.stack(name)) for name in "ab"]
+        self.release(*claimed)
+        self.assertEqual({stack.id for stack in claimed}, set(due()))
+        claims = db_rounds.claim_due(self.new_context(), "two", 60, 10)
+        self.assertEqual([False, False], [claim.interrupted for claim in claims])
+
+    def test_what_was_begun_counts_as_interrupted(self):
+        claimed = self.claim(self.stack())
+        self.release(claimed, interrupted=True)
+        claim = db_rounds.claim_stack(self.new_context(), claimed.id, "two", 60)
+        self.assertTrue(claim.interrupted)
+
+    def test_whoever_gave_it_back_writes_no_more(self):
+        stack = self.claim(self.stack())
+        for interrupted in (False, True):
+            self.release(stack, interrupted=interrupted)
+            self.assertFalse(self.save(stack))
+            self.assertFalse(db_rounds.renew_claim(self.new_context(), stack, 60))
+
+    def test_the_claim_of_another_stands(self):
+        old = self.claim(self.stack(), lease=-1)
+        new = self.claim(old, "two")
+        self.release(old)
+        self.assertTrue(self.save(new))
+
+
 class TestClaim(backends.DatabaseTestCase):
     def test_a_claim_is_exclusive_until_it_is_given_back(self):
         stack = self.stack("web", [self.cloud()])
