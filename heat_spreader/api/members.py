@@ -65,6 +65,11 @@ def view(member: models.Member) -> dict[str, Any]:
         "status": "LEAVING" if member.leaving else member.status,
         "status_reason": member.status_reason,
         "observed_at": member.observed_at,
+        "capacity": member.capacity,
+        "full_until": member.full_until,
+        "conflict": member.conflict,
+        "missing_since": member.missing_since,
+        "busy_since": member.busy_since,
     }
 
 

@@ -168,6 +168,19 @@ _STACK: Schema = {
     ),
     "failback": _object({"stable": _integer(0, MAX_SECONDS)}),
     "surge": _or_null(_integer(0, MAX_COUNT)),
+    "rebalance": _object(
+        {
+            "mode": _choice("immediate", "gradual", "on-demand"),
+            "step": _integer(1, MAX_COUNT),
+        }
+    ),
+    "repair": _object(
+        {
+            "drift": _choice("heal", "report", "ignore"),
+            "missing": _choice("recreate", "hold", "move"),
+            "stuck": _choice("report", "retry"),
+        }
+    ),
 }
 STACK_CREATE = _object(
     {

@@ -37,7 +37,7 @@ from heat_spreader.db import stacks as db_stacks
 
 # Until an engine has had a first look.
 _NOTHING_YET = dict.fromkeys(
-    ("assigned", "unassigned", "shortfall", "excess", "confirmed", "in_doubt", "bound"), 0
+    "assigned unassigned shortfall excess confirmed in_doubt bound distance".split(), 0
 )
 
 
@@ -59,6 +59,12 @@ def summary(stack: models.Stack) -> dict[str, Any]:
         "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
         "failback": {"stable": stack.failback_stable},
         "surge": stack.surge,
+        "rebalance": {"mode": stack.rebalance_mode, "step": stack.rebalance_step},
+        "repair": {
+            "drift": stack.on_drift,
+            "missing": stack.on_missing,
+            "stuck": stack.on_stuck,
+        },
         "status": stack.status,
         "status_reason": stack.status_reason,
         "generation": stack.generation,
@@ -83,11 +89,9 @@ def view(stack: models.Stack) -> dict[str, Any]:
 def _columns(body: Mapping[str, Any]) -> dict[str, Any]:
     """The database columns for what a user wrote, the members left out."""
     values = {name: value for name, value in body.items() if name in _PLAIN_COLUMNS}
-    for name, column in (("rule", "failover_rule"), ("toleration", "failover_toleration")):
-        if name in body.get("failover", {}):
-            values[column] = body["failover"][name]
-    if "stable" in body.get("failback", {}):
-        values["failback_stable"] = body["failback"]["stable"]
+    for group, columns in _GROUPED_COLUMNS.items():
+        given = body.get(group, {})
+        values |= {columns[name]: value for name, value in given.items()}
     for name in ("template", "environment"):
         if name in body:
             values[name] = templates.as_text(body[name], name)
@@ -100,6 +104,12 @@ _PLAIN_COLUMNS = frozenset(
     """name description count count_parameter min_clouds rounding files tags timeout_mins
     surge""".split()
 )
+_GROUPED_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "failover": {"rule": "failover_rule", "toleration": "failover_toleration"},
+    "failback": {"stable": "failback_stable"},
+    "rebalance": {"mode": "rebalance_mode", "step": "rebalance_step"},
+    "repair": {"drift": "on_drift", "missing": "on_missing", "stuck": "on_stuck"},
+}
 
 
 def _new_members(

@@ -285,6 +285,12 @@ def _wanted(stack: models.Stack) -> dict[str, Any]:
         "count": stack.count,
         "count_parameter": stack.count_parameter,
         "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
+        "rebalance": {"mode": stack.rebalance_mode, "step": stack.rebalance_step},
+        "repair": {
+            "drift": stack.on_drift,
+            "missing": stack.on_missing,
+            "stuck": stack.on_stuck,
+        },
         "deleting": stack.deleting,
         "members": members,
     }
@@ -301,6 +307,12 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     ]
     if before["failover"] != after["failover"]:
         changes.append("failover")
+    for group, words in (("rebalance", "rebalance"), ("repair", "repair of")):
+        changes += [
+            f"{words} {key} from {before[group][key]} to {value}"
+            for key, value in after[group].items()
+            if before[group][key] != value
+        ]
     for cloud, wanted in after["members"].items():
         was = before["members"].get(cloud)
         if was is None:

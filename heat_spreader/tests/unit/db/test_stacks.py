@@ -12,6 +12,7 @@
 
 """Stacks and their members as users see and change them."""
 
+import datetime
 import itertools
 import operator
 
@@ -24,6 +25,21 @@ from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests.unit.db import backends
 
 load_tests = backends.on_each
+
+LATER = datetime.datetime(2040, 1, 1)
+# All that can have gone wrong with a member.
+TROUBLE = {
+    "failures": 4,
+    "retry_at": LATER,
+    "capacity": 4,
+    "full_until": LATER,
+    "fulls": 2,
+    "drifts": 3,
+    "drifted_at": LATER,
+    "conflict": True,
+    "missing_since": LATER,
+    "problem": "Quota exceeded.",
+}
 
 
 class TestCreate(backends.DatabaseTestCase):
@@ -251,10 +267,14 @@ class TestUpdate(backends.DatabaseTestCase):
     def test_it_clears_what_held_the_members_back(self):
         stack = self.stack("web", [self.cloud()])
         claimed = self.claim(stack)
-        held_back = {"failures": 4, "retry_at": claimed.claimed_until, "floor": 5}
+        held_back = {**TROUBLE, "floor": 5}
         self.save(claimed, members={claimed.members[0].id: held_back})
         member = self.update(stack, values={"description": "new"}).members[0]
         self.assertEqual((0, None, 5), (member.failures, member.retry_at, member.floor))
+        self.assertEqual((None, None, 0), (member.capacity, member.full_until, member.fulls))
+        self.assertEqual((0, None, False), (member.drifts, member.drifted_at, member.conflict))
+        # A Heat stack that somebody deleted is not back because of an edit.
+        self.assertEqual(TROUBLE["missing_since"], member.missing_since)
         member = self.update(stack, members={member.cloud_id: {"weight": "0.1"}}).members[0]
         self.assertIsNone(member.floor)
 
@@ -285,6 +305,14 @@ class TestUpdate(backends.DatabaseTestCase):
             ),
             ({"members": {own.id: {"leaving": True}}}, "Changed: east is to leave."),
             ({"values": {"failover_rule": "hold"}}, "Changed: failover."),
+            (
+                {"values": {"rebalance_mode": "gradual", "rebalance_step": 2}},
+                "Changed: rebalance mode from immediate to gradual; rebalance step from 1 to 2.",
+            ),
+            (
+                {"values": {"on_drift": "report"}},
+                "Changed: repair of drift from heal to report.",
+            ),
             ({"values": {"description": "x"}}, "Other settings changed."),
         ):
             self.update(stack, **changes)
