@@ -73,6 +73,18 @@ RULES: list[policy.RuleDefault] = [
     _rule("spreader:stack:update", MEMBER, "Change a stack.", "PATCH /v1/stacks/{stack}"),
     _rule("spreader:stack:delete", MEMBER, "Delete a stack.", "DELETE /v1/stacks/{stack}"),
     _rule(
+        "spreader:stack:check",
+        MEMBER,
+        "Have each Heat compare its records of a stack with what exists.",
+        "POST /v1/stacks/{stack}/actions",
+    ),
+    _rule(
+        "spreader:stack:retry",
+        MEMBER,
+        "Have the service try again what failed, did not fit, was fought over or is missing.",
+        "POST /v1/stacks/{stack}/actions",
+    ),
+    _rule(
         "spreader:member:list",
         READER,
         "List the members of a stack.",

@@ -45,16 +45,27 @@ _MAX_DEPTH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """What ``@expose`` was told about a method."""
+    """What ``@expose`` was told about a method.
 
-    rule: str | None
+    :ivar rule: None: everybody may. A URL that takes one of several actions has a rule for each, by
+        the name that is the only one in the body.
+    """
+
+    rule: str | Mapping[str, str] | None
     body: Mapping[str, Any] | None
     query: Mapping[str, Any]
     status: int
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """All rules that can be asked."""
+        if isinstance(self.rule, str):
+            return (self.rule,)
+        return tuple(self.rule.values()) if self.rule else ()
+
 
 def expose(
-    rule: str | None,
+    rule: str | Mapping[str, str] | None,
     *,
     body: Mapping[str, Any] | None = None,
     query: Mapping[str, Any] | None = None,
@@ -65,7 +76,7 @@ def expose(
     The method is called with the context, the variable parts of the URL, and, where there is a schema
     for it, ``body=`` and ``query=``. A query without a schema must be empty.
 
-    :param rule: the access rule; None for what everybody may read
+    :param rule: the access rule; None for what everybody may read; see ``Route``
     """
     route = Route(rule, body, query or schemas.NOTHING, status)
     check_body = _validator(body) if body is not None else None
@@ -76,7 +87,7 @@ def expose(
         def answer(self: Any, *path: str) -> Any:
             request, response = pecan.request, pecan.response
             ctx = request.context["ctx"]
-            if rule is not None:
+            if isinstance(rule, str):
                 policies.authorize(ctx, rule)
             given: dict[str, Any] = {}
             parsed = _read_query(request)
@@ -86,6 +97,9 @@ def expose(
             if check_body is not None:
                 given["body"] = _read_body(request)
                 check_body(given["body"], "body")
+                if isinstance(rule, Mapping):
+                    (action,) = given["body"]
+                    policies.authorize(ctx, rule[action])
             result = handler(self, ctx, *path, **given)
             response.status = status
             if result is not None:

@@ -37,6 +37,7 @@ def tree(conf: cfg.ConfigOpts, engine: rpc.EngineClient) -> "Root":
                 nested={
                     "members": members.Members(engine),
                     "weights": stacks.Weights(engine),
+                    "actions": stacks.Actions(engine),
                     "events": events.StackEvents(conf),
                 },
             ),

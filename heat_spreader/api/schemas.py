@@ -197,6 +197,13 @@ STACK_CREATE = _object(
     required=["name", "count"],
 )
 STACK_UPDATE = _object(_STACK, minProperties=1)
+_NO_ARGUMENTS: Schema = {"type": "null", "description": "null: the action takes no arguments"}
+STACK_ACTION = _object(
+    {"check": _NO_ARGUMENTS, "retry": _NO_ARGUMENTS},
+    minProperties=1,
+    maxProperties=1,
+    description="exactly one action: check or retry",
+)
 
 # --- clouds ---------------------------------------------------------------------------------------
 

@@ -243,6 +243,30 @@ class Stacks(expose.Controller):
         return view(changed)
 
 
+class Actions(expose.Controller):
+    """/v1/stacks/{stack}/actions"""
+
+    def __init__(self, engine: rpc.EngineClient) -> None:
+        super().__init__()
+        self.engine = engine
+
+    @expose.expose(
+        {"check": "spreader:stack:check", "retry": "spreader:stack:retry"},
+        body=schemas.STACK_ACTION,
+        status=202,
+    )
+    def post(
+        self, ctx: context.RequestContext, stack: str, body: dict[str, None]
+    ) -> dict[str, Any]:
+        """What is wanted stays as it is, and so does the generation."""
+        row = lookup.stack(ctx, stack)
+        ask = db_stacks.check_stack if "check" in body else db_stacks.retry_stack
+        asked = ask(ctx, row.id)
+        self.engine.reconcile(ctx, asked.id)
+        generations.accepted(asked)
+        return view(asked)
+
+
 def _bad_weight(reason: str) -> exception.Invalid:
     return exception.Invalid(reason=f"weights: {reason}")
 

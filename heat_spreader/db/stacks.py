@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import itertools
 import json
 from typing import Any
 
@@ -226,6 +227,76 @@ def update_stack(
             after=_wanted(stack),
         )
         return stack
+
+
+@db_api.retry
+def check_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
+    """Have each Heat asked to compare its records with what exists; due at once.
+
+    :raises StackDeleting: the stack is on its way out
+    """
+    with db_api.writer(ctx) as session:
+        stack = _ask(session, stack_id, {})
+        for member in stack.members:
+            # Where nothing was made there is nothing to compare.
+            member.check_asked = member.heat_stack_id is not None
+        db_events.add_event(session, ctx, "stack.check", "Check asked for.", stack=stack)
+        session.flush()
+        return load_stack(session, stack_id)
+
+
+@db_api.retry
+def retry_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
+    """Forget what failed, did not fit, was fought over or is missing; due at once.
+
+    :raises StackDeleting: the stack is on its way out
+    """
+    with db_api.writer(ctx) as session:
+        # Who waits must not take the trouble of before for the outcome.
+        values = {
+            "request_id": ctx.request_id,
+            "status": "CONVERGING",
+            "status_reason": "Waiting for an engine.",
+        }
+        stack = _ask(session, stack_id, values)
+        over = list(itertools.chain.from_iterable(map(_trouble, stack.members)))
+        for member in stack.members:
+            for column, value in {**ANEW, "problem": "", "missing_since": None}.items():
+                setattr(member, column, value)
+        db_events.add_event(
+            session,
+            ctx,
+            "stack.retry",
+            f"Retry asked for{': ' if over else ''}{'; '.join(over)[:2000]}.",
+            stack=stack,
+        )
+        session.flush()
+        return load_stack(session, stack_id)
+
+
+def _ask(session: orm.Session, stack_id: str, values: Mapping[str, Any]) -> models.Stack:
+    """The stack, locked and due, with these columns; what is wanted of it stays as it is."""
+    asked = session.execute(
+        sa.update(models.Stack)
+        .where(models.Stack.id == stack_id, models.Stack.deleting.is_(False))
+        .values(due_at=db_api.now(session), **values)
+        .execution_options(synchronize_session=False)
+    )
+    stack = load_stack(session, stack_id)
+    if asked.rowcount != 1:
+        raise exception.StackDeleting(stack=stack.name)
+    return stack
+
+
+def _trouble(member: models.Member) -> Iterator[str]:
+    """What a retry ends, in words."""
+    cloud = member.cloud.name
+    if member.capacity is not None:
+        yield f"{cloud} is no longer taken for full at {member.capacity}"
+    if member.conflict:
+        yield f"{cloud} is no longer left to others"
+    if member.missing_since is not None:
+        yield f"the Heat stack in {cloud} may be created again"
 
 
 # What a member has learned of refusals and of changes by others, before it has learned anything.

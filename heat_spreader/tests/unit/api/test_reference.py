@@ -93,6 +93,7 @@ STORY = [
         {"weights": {"east": "0.5", "north": "0.3", "west": "0.2"}},
     ),
     ("event-list", "GET", "/v1/stacks/web/events?limit=2", None),
+    ("stack-action", "POST", "/v1/stacks/web/actions", {"retry": None}),
     ("member-delete", "DELETE", "/v1/stacks/web/members/west", None),
     ("cloud-update", "PATCH", "/v1/clouds/west", {"cordoned": True}),
     ("stack-delete", "DELETE", "/v1/stacks/web", None),

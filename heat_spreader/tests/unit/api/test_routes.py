@@ -12,6 +12,8 @@
 
 """Every route has an access rule, schemas and a place in the reference; and there are no others."""
 
+from collections.abc import Mapping
+import json
 import pathlib
 import re
 
@@ -62,6 +64,7 @@ class TestRoutes(base.BaseTestCase):
                 GET /v1/stacks/{stack}
                 PATCH /v1/stacks/{stack}
                 DELETE /v1/stacks/{stack}
+                POST /v1/stacks/{stack}/actions
                 GET /v1/stacks/{stack}/events
                 GET /v1/stacks/{stack}/members
                 GET /v1/stacks/{stack}/members/{cloud}
@@ -75,14 +78,22 @@ class TestRoutes(base.BaseTestCase):
         )
 
     def test_each_has_a_rule_that_names_it(self):
-        named = {
-            (operation["method"], operation["path"]): rule.name
+        named = sorted(
+            (operation["method"], operation["path"], rule.name)
             for rule in policies.RULES
             if rule.name != "spreader:all_projects"
             for operation in getattr(rule, "operations", ())
-        }
-        asked = {url: route.rule for url, route in ROUTES.items() if url not in PUBLIC}
+        )
+        asked = sorted((*url, rule) for url, route in ROUTES.items() for rule in route.rules)
         self.assertEqual(named, asked)
+        self.assertEqual(PUBLIC, {url for url, route in ROUTES.items() if not route.rules})
+
+    def test_each_action_has_its_rule(self):
+        for url, route in ROUTES.items():
+            if isinstance(route.rule, Mapping):
+                self.assertEqual(set(route.body["properties"]), set(route.rule), url)
+                self.assertEqual(1, route.body["minProperties"], url)
+                self.assertEqual(1, route.body["maxProperties"], url)
 
     def test_all_projects_are_listed_where_it_says(self):
         (rule,) = (rule for rule in policies.RULES if rule.name == "spreader:all_projects")
@@ -123,11 +134,22 @@ class TestRulesAreAsked(base.BaseTestCase):
         policies.setup(api.config.conf)
         http = webtest.TestApp(api.app, extra_environ={"REMOTE_ADDR": "127.0.0.1"})
         for (verb, url), route in ROUTES.items():
-            response = http.request(
-                url.format(stack="web", cloud="east"), method=verb, expect_errors=True
-            )
-            if route.rule is None:
-                self.assertEqual(200, response.status_int, (verb, url))
-            else:
-                self.assertEqual(403, response.status_int, (verb, url))
-                self.assertIn(f"rule {route.rule} ", response.json["errors"][0]["detail"])
+            for body, rule in self.asked(route):
+                response = http.request(
+                    url.format(stack="web", cloud="east"),
+                    method=verb,
+                    body=body,
+                    headers={"Content-Type": "application/json"},
+                    expect_errors=True,
+                )
+                if rule is None:
+                    self.assertEqual(200, response.status_int, (verb, url))
+                else:
+                    self.assertEqual(403, response.status_int, (verb, url))
+                    self.assertIn(f"rule {rule} ", response.json["errors"][0]["detail"])
+
+    def asked(self, route):
+        """Each body that leads to a rule, and that rule."""
+        if isinstance(route.rule, Mapping):
+            return [(json.dumps({a: None}).encode(), rule) for a, rule in route.rule.items()]
+        return [(b"", route.rule)]

@@ -40,6 +40,7 @@ TROUBLE = {
     "missing_since": LATER,
     "problem": "Quota exceeded.",
 }
+ZERO = {"failures": 0, "fulls": 0, "drifts": 0, "conflict": False, "problem": ""}
 
 
 class TestCreate(backends.DatabaseTestCase):
@@ -357,3 +358,61 @@ class TestUpdate(backends.DatabaseTestCase):
             members={cloud.id: {"weight": "1"}},
         )
         self.assertEqual((1, 10), (self.read(stack).generation, self.read(stack).count))
+
+
+class TestActions(backends.DatabaseTestCase):
+    def setUp(self):
+        super().setUp()
+        self.web = self.stack("web", [self.cloud("east"), self.cloud("west")])
+        claimed = self.claim(self.web)
+        east = {**TROUBLE, "heat_stack_id": "made"}
+        self.save(claimed, members={claimed.members[0].id: east}, values={"status": "ERROR"})
+
+    def test_a_check_is_asked_where_there_is_something_to_check(self):
+        self.assertEqual([], db_rounds.due_stacks(self.ctx, 10))
+        asked = db_stacks.check_stack(self.new_context(), self.web.id)
+        for row in (asked, self.read(self.web)):
+            self.assertEqual([True, False], [member.check_asked for member in row.members])
+            self.assertEqual((1, "ERROR"), (row.generation, row.status))
+            self.assertEqual(self.web.updated_at, row.updated_at)
+            self.assertEqual(4, row.members[0].capacity)
+        self.assertEqual([self.web.id], db_rounds.due_stacks(self.ctx, 10))
+
+    def test_a_retry_forgets_all_trouble(self):
+        ctx = self.new_context()
+        asked = db_stacks.retry_stack(ctx, self.web.id)
+        for row in (asked, self.read(self.web)):
+            self.assertEqual((1, "CONVERGING"), (row.generation, row.status))
+            self.assertEqual(ctx.request_id, row.request_id)
+            member = row.members[0]
+            self.assertEqual(
+                {**dict.fromkeys(TROUBLE), **ZERO},
+                {name: getattr(member, name) for name in TROUBLE},
+            )
+            self.assertFalse(member.check_asked)
+        self.assertEqual([self.web.id], db_rounds.due_stacks(self.ctx, 10))
+
+    def test_both_are_events(self):
+        db_stacks.check_stack(self.new_context(), self.web.id)
+        db_stacks.retry_stack(self.new_context(), self.web.id)
+        db_stacks.retry_stack(self.new_context(), self.web.id)
+        check, retry, again = self.events(stack_id=self.web.id)[-3:]
+        self.assertEqual(
+            ("stack.check", "Check asked for.", "alice"), (check.type, check.message, check.actor)
+        )
+        self.assertEqual(
+            "Retry asked for: east is no longer taken for full at 4; east is no longer left to "
+            "others; the Heat stack in east may be created again.",
+            retry.message,
+        )
+        self.assertEqual(("stack.retry", "alice"), (retry.type, retry.actor))
+        self.assertEqual("Retry asked for.", again.message)
+
+    def test_not_of_a_stack_that_is_being_deleted(self):
+        db_stacks.update_stack(self.new_context(), self.web.id, values={"deleting": True})
+        for ask in (db_stacks.check_stack, db_stacks.retry_stack):
+            self.assertRaises(exception.StackDeleting, ask, self.new_context(), self.web.id)
+
+    def test_not_of_a_stack_that_is_gone(self):
+        for ask in (db_stacks.check_stack, db_stacks.retry_stack):
+            self.assertRaises(exception.StackNotFound, ask, self.new_context(), "nothing")
