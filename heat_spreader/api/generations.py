@@ -53,16 +53,19 @@ def change(
     name: str,
     decide: Callable[[models.Stack], Change],
     event: str = "stack.update",
+    *,
+    deleting: bool = False,
 ) -> models.Stack:
     """Apply a change that depends on what the stack is now, and tag the answer.
 
     :param decide: from the stack as it is, the columns to set and the members to set by cloud id;
         raises Invalid when they would not fit. Called again when somebody else was faster.
+    :param deleting: the change is a deletion, which a stack that is being deleted takes, too
     :raises ConcurrentUpdate: the request has an If-Match that does not match
     """
     for _ in range(_ATTEMPTS):
         stack = lookup.stack(ctx, name)
-        if stack.deleting:
+        if stack.deleting and not deleting:
             raise exception.StackDeleting(stack=stack.name)
         demanded = _is_demanded(stack)
         values, members = decide(stack)

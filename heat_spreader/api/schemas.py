@@ -246,7 +246,7 @@ STACK_LIST = _object(
         "all_projects": _FLAG,
     }
 )
-STACK_DELETE = _object({"release": _FLAG})
+STACK_DELETE = _object({"release": _FLAG, "forget": _FLAG})
 CLOUD_LIST = _object({**_PAGE, "name": LINE, "verdict": LINE, "all_projects": _FLAG})
 STACK_EVENT_LIST = _object(
     {

@@ -233,12 +233,19 @@ class Stacks(expose.Controller):
     def delete(
         self, ctx: context.RequestContext, stack: str, query: dict[str, str]
     ) -> dict[str, Any]:
-        """Remove the Heat stacks that we made, leave those we took over; release leaves them all."""
-        values = {
-            "deleting": True,
-            "release": strutils.bool_from_string(query.get("release", "false")),
-        }
-        changed = generations.change(ctx, stack, lambda row: (values, {}), "stack.delete")
+        """Remove the Heat stacks that we made, leave those we took over; release leaves them all.
+
+        With forget, clouds out of sight are not waited for. Either may be added in the course of it.
+        """
+        flags = [
+            name for name in ("release", "forget") if strutils.bool_from_string(query.get(name))
+        ]
+
+        def decide(row: models.Stack) -> generations.Change:
+            # What was asked for once is not taken back: some of it may be done.
+            return {"deleting": True, **dict.fromkeys(flags, True)}, {}
+
+        changed = generations.change(ctx, stack, decide, "stack.delete", deleting=True)
         self.engine.reconcile(ctx, changed.id)
         return view(changed)
 

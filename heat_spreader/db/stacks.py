@@ -167,16 +167,17 @@ def update_stack(
     :param members: cloud id to columns; a cloud without a member gets one
     :param generation: apply only if the stack is still at this generation
     :raises ConcurrentUpdate: it is not
-    :raises StackDeleting: the stack takes no changes any more
+    :raises StackDeleting: the stack takes no changes any more, but for how it is deleted
     """
     values = dict(values or {})
+    deletion = bool(values.get("deleting"))
     with _clouds_stay(), db_api.writer(ctx) as session:
         # First of all: from here on until the end the row is ours, and all that is read is current.
         raised = session.execute(
             sa.update(models.Stack)
             .where(
                 models.Stack.id == stack_id,
-                models.Stack.deleting.is_(False),
+                sa.true() if deletion else models.Stack.deleting.is_(False),
                 sa.true() if generation is None else models.Stack.generation == generation,
             )
             .values(generation=models.Stack.generation + 1)
@@ -184,7 +185,7 @@ def update_stack(
         )
         stack = load_stack(session, stack_id)
         if raised.rowcount != 1:
-            if stack.deleting:
+            if stack.deleting and not deletion:
                 raise exception.StackDeleting(stack=stack.name)
             raise exception.ConcurrentUpdate(
                 stack=stack.name, current=stack.generation, wanted=generation
@@ -195,7 +196,7 @@ def update_stack(
             "updated_at": moment,
             "due_at": moment,
             "request_id": ctx.request_id,
-            "status": "DELETING" if values.get("deleting") else "CONVERGING",
+            "status": "DELETING" if deletion else "CONVERGING",
             "status_reason": "Waiting for an engine.",
         }
         for column, value in values.items():
@@ -276,14 +277,14 @@ def retry_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
 
 def _ask(session: orm.Session, stack_id: str, values: Mapping[str, Any]) -> models.Stack:
     """The stack, locked and due, with these columns; what is wanted of it stays as it is."""
-    asked = session.execute(
+    session.execute(
         sa.update(models.Stack)
-        .where(models.Stack.id == stack_id, models.Stack.deleting.is_(False))
+        .where(models.Stack.id == stack_id)
         .values(due_at=db_api.now(session), **values)
         .execution_options(synchronize_session=False)
     )
     stack = load_stack(session, stack_id)
-    if asked.rowcount != 1:
+    if stack.deleting:
         raise exception.StackDeleting(stack=stack.name)
     return stack
 
@@ -363,14 +364,25 @@ def _wanted(stack: models.Stack) -> dict[str, Any]:
             "stuck": stack.on_stuck,
         },
         "deleting": stack.deleting,
+        "release": stack.release,
+        "forget": stack.forget,
         "members": members,
     }
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     """What a user changed, in words: "Changed: count from 10 to 12; weight of east from 0.6 to 0.5"."""
-    if after["deleting"] and not before["deleting"]:
-        return "Deletion asked for."
+    if after["deleting"]:
+        how = [
+            words
+            for flag, words in (
+                ("release", "all Heat stacks are left as they are"),
+                ("forget", "clouds out of sight are not waited for"),
+            )
+            if after[flag] and not before[flag]
+        ]
+        again = " again" if before["deleting"] else ""
+        return f"Deletion asked for{again}{': ' if how else ''}{'; '.join(how)}."
     changes = [
         f"{key.replace('_', ' ')} from {before[key]} to {after[key]}"
         for key in ("count", "count_parameter")

@@ -323,7 +323,10 @@ class TestUpdate(backends.DatabaseTestCase):
         stack = self.stack()
         deleted = self.update(stack, values={"deleting": True, "release": True})
         self.assertEqual(("DELETING", True), (deleted.status, deleted.release))
-        self.assertEqual("Deletion asked for.", self.events(type="stack.update")[0].message)
+        self.assertEqual(
+            "Deletion asked for: all Heat stacks are left as they are.",
+            self.events(type="stack.update")[0].message,
+        )
         for generation in (None, 2):
             self.assertRaises(
                 exception.StackDeleting,
@@ -333,6 +336,27 @@ class TestUpdate(backends.DatabaseTestCase):
                 generation=generation,
             )
         self.assertEqual(2, self.read(stack).generation)
+
+    def test_how_a_stack_is_deleted_may_change_in_the_course_of_it(self):
+        stack = self.stack("web", [self.cloud()])
+        self.update(stack, values={"deleting": True})
+        claimed = self.claim(stack)
+        self.save(claimed, members={claimed.members[0].id: TROUBLE})
+        deleted = self.update(stack, values={"deleting": True, "forget": True}, generation=2)
+        self.assertEqual(
+            ("DELETING", 3, True, False),
+            (deleted.status, deleted.generation, deleted.forget, deleted.release),
+        )
+        # Whoever asks again wants it tried again.
+        self.assertEqual((0, None), (deleted.members[0].failures, deleted.members[0].retry_at))
+        self.assertEqual([stack.id], db_rounds.due_stacks(self.ctx, 10))
+        self.assertRaises(
+            exception.ConcurrentUpdate,
+            self.update,
+            stack,
+            values={"deleting": True, "release": True},
+            generation=2,
+        )
 
     def test_a_stack_that_is_gone(self):
         stack = self.stack()
