@@ -155,7 +155,8 @@ class Stack(Base):
     forget: orm.Mapped[bool] = orm.mapped_column(
         sa.Boolean, default=False, server_default=sa.false()
     )
-    # The request behind the present generation, so that what the engine does can be traced to it.
+    # The request behind the present generation, or a retry after it, so that what the engine does can
+    # be traced to it.
     request_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
     updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)

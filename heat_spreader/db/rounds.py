@@ -203,9 +203,10 @@ def save_round(
 ) -> bool:
     """Store a round and give the claim back, in one transaction; False when the claim is lost.
 
-    A change that a user made during the round keeps its status and makes the stack due at once.
+    A change or a retry that a user asked for during the round keeps its status and makes the stack
+    due at once.
 
-    :param stack: the stack as claimed: its epoch and generation are checked
+    :param stack: the stack as claimed: its epoch, generation and request are checked
     :param members: member id to columns
     :param due_in: seconds until the next round
     """
@@ -214,21 +215,21 @@ def save_round(
             return False
         moment = db_api.now(session)
         current = session.execute(
-            sa.select(models.Stack.generation, models.Stack.due_at).where(
+            sa.select(models.Stack.generation, models.Stack.request_id, models.Stack.due_at).where(
                 models.Stack.id == stack.id
             )
         ).one()
         values = dict(values)
-        if current.generation != stack.generation:
+        changed = current.generation != stack.generation
+        if changed or current.request_id != stack.request_id:
             values["due_at"] = moment
             values.pop("status", None)
             values.pop("status_reason", None)
-            # The change has also ended all waiting after what failed before it.
+            # It has also ended all waiting after what failed before it.
+            ended = db_stacks.ANEW if changed else db_stacks.RETRIED
             members = {
                 member_id: {
-                    column: value
-                    for column, value in columns.items()
-                    if column not in db_stacks.ANEW
+                    column: value for column, value in columns.items() if column not in ended
                 }
                 for member_id, columns in members.items()
             }

@@ -262,7 +262,7 @@ def retry_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
         stack = _ask(session, stack_id, values)
         over = list(itertools.chain.from_iterable(map(_trouble, stack.members)))
         for member in stack.members:
-            for column, value in {**ANEW, "problem": "", "missing_since": None}.items():
+            for column, value in RETRIED.items():
                 setattr(member, column, value)
         db_events.add_event(
             session,
@@ -311,6 +311,8 @@ ANEW: Mapping[str, Any] = {
     "drifted_at": None,
     "conflict": False,
 }
+# The same after a retry, which also has a Heat stack made anew that somebody deleted.
+RETRIED: Mapping[str, Any] = {**ANEW, "problem": "", "missing_since": None}
 
 
 def _member(stack: models.Stack, position: int, columns: Mapping[str, Any]) -> models.Member:

@@ -285,6 +285,33 @@ class TestSave(backends.DatabaseTestCase):
             (0, None, "no flavor"), (member.failures, member.retry_at, member.problem)
         )
 
+    def test_a_retry_in_mid_round_is_not_lost(self):
+        claimed = self.claim(self.web)
+        east = claimed.members[0]
+        db_stacks.retry_stack(self.new_context(), self.web.id)
+        missing = {"failures": 1, "capacity": 3, "missing_since": claimed.claimed_until}
+        self.save(
+            claimed,
+            values={"status": "ERROR", "status_reason": "old"},
+            members={east.id: {**missing, "problem": "gone", "heat_stack_id": None}},
+        )
+        row = self.read(self.web)
+        self.assertEqual(("CONVERGING", "Waiting for an engine."), (row.status, row.status_reason))
+        member = row.members[0]
+        self.assertEqual((0, None, ""), (member.failures, member.capacity, member.problem))
+        self.assertIsNone(member.missing_since)
+        self.assertEqual([self.web.id], due())
+
+    def test_nor_is_a_check(self):
+        claimed = self.claim(self.web)
+        east = claimed.members[0]
+        db_rounds.save_members(self.ctx, claimed, {east.id: {"heat_stack_id": "made"}})
+        db_stacks.check_stack(self.new_context(), self.web.id)
+        self.save(claimed, values={"status": "ACTIVE"}, members={east.id: {"failures": 1}})
+        row = self.read(self.web)
+        self.assertEqual((True, 1), (row.members[0].check_asked, row.members[0].failures))
+        self.assertEqual(("ACTIVE", [self.web.id]), (row.status, due()))
+
     def test_deletion_in_mid_round_is_not_lost(self):
         claimed = self.claim(self.web)
         db_stacks.update_stack(self.new_context(), self.web.id, values={"deleting": True})
