@@ -27,7 +27,19 @@ def age(moment: str | None) -> str:
     if not moment:
         return ""
     then = datetime.datetime.fromisoformat(moment)
-    seconds = max((datetime.datetime.now(datetime.UTC) - then).total_seconds(), 0)
+    return _duration(max((datetime.datetime.now(datetime.UTC) - then).total_seconds(), 0))
+
+
+def left(moment: str | None) -> str:
+    """How long until then; empty when it is over, or never comes."""
+    if not moment:
+        return ""
+    then = datetime.datetime.fromisoformat(moment)
+    seconds = (then - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return _duration(seconds) if seconds > 0 else ""
+
+
+def _duration(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
@@ -106,7 +118,7 @@ class Ledger(columns.FormattableColumn[dict[str, int]]):
             ", ".join(f"{key.replace('_', ' ')} {self._value[key]}" for key in line)
             for keys in (
                 ("desired", "assigned", "unassigned", "shortfall", "excess"),
-                ("confirmed", "in_doubt", "bound"),
+                ("confirmed", "in_doubt", "bound", "distance"),
             )
             if (line := [key for key in keys if key in self._value])
         )
@@ -120,7 +132,14 @@ class Spread(columns.FormattableColumn[list[dict[str, Any]]]):
 
 
 # What Heat does to the units of a member while its status ends with _IN_PROGRESS.
-VERBS = {"CREATE": "creating", "UPDATE": "updating", "DELETE": "deleting"}
+VERBS = {
+    "CREATE": "creating",
+    "UPDATE": "updating",
+    "CHECK": "checking",
+    "DELETE": "deleting",
+}
+# What is the matter with a member, in words for a line that has no room for reasons.
+TROUBLES = {"FULL": "full", "DRIFTED": "drifted", "MISSING": "missing", "ERROR": "in error"}
 
 
 def spread(member: dict[str, Any]) -> str:
@@ -130,11 +149,11 @@ def spread(member: dict[str, Any]) -> str:
         return f"{text} {member['verdict']}"
     if progress == "IN_PROGRESS":
         return f"{text} {VERBS.get(action, action.lower())}"
-    return text
+    return f"{text} {TROUBLES.get(member['status'], '')}".rstrip()
 
 
 class Members(columns.FormattableColumn[list[dict[str, Any]]]):
-    """Per member two lines: its numbers, and why they are what they are."""
+    """Per member its numbers, and below them why they are what they are."""
 
     TITLES = (
         *("cloud", "weight", "bounds", "share", "running"),
@@ -168,12 +187,23 @@ class Members(columns.FormattableColumn[list[dict[str, Any]]]):
 
     @staticmethod
     def _reasons(member: dict[str, Any]) -> Iterator[str]:
-        """Why the share is what it is, and, unless that says it already, why the verdict is."""
+        """Why the share is what it is, and, unless that says it already, why the verdict is.
+
+        Then what the service remembers of the member, which explains a share beside its weight.
+        """
         reason, doubt = member["status_reason"] or "", member["verdict_reason"] or ""
         if reason:
             yield reason
         if doubt and doubt not in reason and member["verdict"] != "healthy":
             yield f"{member['verdict']}: {doubt}"
+        if wait := left(member["full_until"]):
+            yield f"full at {plain(member['capacity'])}; more is offered to it again in {wait}"
+        if member["conflict"]:
+            yield "conflict: left as others set it, until you change the stack or 'stack retry' it"
+        if gone := age(member["missing_since"]):
+            yield f"its Heat stack has been missing for {gone}"
+        if busy := age(member["busy_since"]):
+            yield f"Heat has been at work on it for {busy}"
 
 
 class Decision(columns.FormattableColumn[dict[str, Any] | None]):

@@ -44,6 +44,11 @@ FIELDS = (
     "observed_at",
     "status",
     "status_reason",
+    "capacity",
+    "full_until",
+    "conflict",
+    "missing_since",
+    "busy_since",
     "verdict",
     "verdict_since",
     "verdict_reason",
@@ -59,6 +64,10 @@ FORMATS = {
     "observed_count": columns.Plain,
     "observed_at": columns.Plain,
     "status_reason": columns.Sentence,
+    "capacity": columns.Plain,
+    "full_until": columns.Plain,
+    "missing_since": columns.Plain,
+    "busy_since": columns.Plain,
     "verdict_since": columns.Plain,
     "verdict_reason": columns.Sentence,
     "heat_stack_id": columns.Plain,
@@ -85,8 +94,8 @@ class ListMember(command.Lister):
         parser.add_argument(
             "--long",
             action="store_true",
-            help="Also show why each number is what it is, the parameters of each cloud, and the "
-            "Heat stacks.",
+            help="Also show why each number is what it is, the parameters of each cloud, what it "
+            "could take when it was full, and the Heat stacks.",
         )
         return parser
 
@@ -107,6 +116,8 @@ class ListMember(command.Lister):
         if parsed_args.long:
             titles += ["Reason", "Verdict Reason", "Priority", "Parameters"]
             fields += ["status_reason", "verdict_reason", "priority", "parameters"]
+            titles += ["Capacity", "Full Until", "Conflict", "Missing Since", "Busy Since"]
+            fields += ["capacity", "full_until", "conflict", "missing_since", "busy_since"]
             titles += ["Heat Status", "Heat Stack ID", "Owned"]
             fields += ["heat_status", "heat_stack_id", "owned"]
         members = sdk_member.Member.list(plugin.client(self.app), stack_id=parsed_args.stack)

@@ -51,6 +51,8 @@ FIELDS = (
     "failover",
     "failback",
     "surge",
+    "rebalance",
+    "repair",
     "parameters",
     "tags",
     "timeout_mins",
@@ -70,6 +72,8 @@ FORMATS = {
     "failover": columns.Json,
     "failback": columns.Json,
     "surge": columns.Surge,
+    "rebalance": columns.Json,
+    "repair": columns.Json,
     "parameters": columns.Json,
     "tags": columns.Json,
     "template": columns.Text,
@@ -155,6 +159,39 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "out of sight: a number, or all (default).",
     )
     parser.add_argument(
+        "--rebalance",
+        metavar="MODE",
+        choices=("immediate", "gradual", "on-demand"),
+        help="How units move after a change of weights, to a cloud that is new, or to one that is back. "
+        "immediate: at once (default); gradual: with at most --rebalance-step units under way at a "
+        "time; on-demand: only when the count changes anyway. Failover never waits for it.",
+    )
+    parser.add_argument(
+        "--rebalance-step",
+        metavar="N",
+        type=arguments.number,
+        help="With --rebalance gradual, how many units may be under way at a time (default: 1).",
+    )
+    parser.add_argument(
+        "--on-drift",
+        choices=("heal", "report", "ignore"),
+        help="What happens when somebody else changed the count in a cloud, or a check found units "
+        "gone. heal: it is set back, once (default); report: it is left and shown; ignore: it is left.",
+    )
+    parser.add_argument(
+        "--on-missing",
+        choices=("recreate", "hold", "move"),
+        help="What happens when somebody else deleted a Heat stack. recreate: it is created again "
+        "(default); hold: nothing, until 'openstack spreader stack retry'; move: its units go to the "
+        "other clouds until then.",
+    )
+    parser.add_argument(
+        "--on-stuck",
+        choices=("report", "retry"),
+        help="What happens when an update does not end in its time. report: the stack says so "
+        "(default); retry: the update is also sent again.",
+    )
+    parser.add_argument(
         "--timeout",
         dest="timeout_mins",
         metavar="MINUTES",
@@ -164,7 +201,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The simple settings that were given; those that are nested are their callers' affair."""
+    """The simple settings that were given; for those that are nested see :func:`_groups`."""
     simple = (
         "count",
         "count_parameter",
@@ -182,9 +219,23 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _failover(args: argparse.Namespace) -> dict[str, Any]:
-    given = {"rule": args.failover_rule, "toleration": args.toleration}
-    return {name: value for name, value in given.items() if value is not None}
+def _groups(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The nested settings, with no more in them than was given."""
+    groups = {
+        "failover": {"rule": args.failover_rule, "toleration": args.toleration},
+        "failback": {"stable": args.stable},
+        "rebalance": {"mode": args.rebalance, "step": args.rebalance_step},
+        "repair": {
+            "drift": args.on_drift,
+            "missing": args.on_missing,
+            "stuck": args.on_stuck,
+        },
+    }
+    given = {
+        group: {name: value for name, value in settings.items() if value is not None}
+        for group, settings in groups.items()
+    }
+    return {group: settings for group, settings in given.items() if settings}
 
 
 class CreateStack(command.ShowOne):
@@ -296,10 +347,7 @@ class CreateStack(command.ShowOne):
             wanted["parameters"] = dict(parsed_args.param)
         if parsed_args.tags:
             wanted["tags"] = parsed_args.tags
-        if failover := _failover(parsed_args):
-            wanted["failover"] = failover
-        if parsed_args.stable is not None:
-            wanted["failback"] = {"stable": parsed_args.stable}
+        wanted.update(_groups(parsed_args))
         client = plugin.client(self.app)
         stack = sdk_stack.Stack.new(**wanted).create(client)
         if parsed_args.wait:
@@ -502,10 +550,8 @@ class SetStack(command.ShowOne):
         if args.tags or args.no_tag:
             kept = [] if args.no_tag else stack.tags
             merged["tags"] = list(dict.fromkeys([*kept, *(args.tags or [])]))
-        if failover := _failover(args):
-            merged["failover"] = {**stack.failover, **failover}
-        if args.stable is not None:
-            merged["failback"] = {**stack.failback, "stable": args.stable}
+        for group, given in _groups(args).items():
+            merged[group] = {**stack[group], **given}
         if args.environment:
             files: dict[str, str] = {}
             merged["environment"] = template.read_environment(args.environment, files)
@@ -514,33 +560,91 @@ class SetStack(command.ShowOne):
         return merged
 
 
+def _add_stacks(parser: argparse.ArgumentParser, what_for: str) -> None:
+    parser.add_argument(
+        "stacks",
+        metavar="<stack>",
+        type=arguments.identity,
+        nargs="+",
+        help=f"Names or ids of the stacks {what_for}.",
+    )
+
+
+class CheckStack(command.Command):
+    """Have each Heat compare its records of stacks with what exists.
+
+    Heat does not notice by itself when a unit dies; what it finds missing is dealt with as --on-drift
+    of the stack says. A check takes a while: 'openstack spreader stack show' tells what came of it,
+    and 'openstack spreader event list' has it all.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_stacks(parser, "to check")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        client = plugin.client(self.app)
+        with batch.Batch(self.log, parsed_args.stacks) as each:
+            for name in parsed_args.stacks:
+                with each.tried(name):
+                    sdk_stack.Stack.existing(id=name).check(client)
+
+
+class RetryStack(command.Command):
+    """Try again at once what failed in stacks, did not fit, was fought over or is missing.
+
+    Clouds that were full are offered units again, a count that somebody else keeps changing is set
+    once more, and a Heat stack that somebody deleted is created again, whatever --on-missing says.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_stacks(parser, "to try again")
+        progress.add_arguments(parser, "the service has done what it can in every cloud")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        client = plugin.client(self.app)
+        tried: dict[str, sdk_stack.Stack] = {}
+        with batch.Batch(self.log, parsed_args.stacks) as each:
+            for name in parsed_args.stacks:
+                with each.tried(name):
+                    tried[name] = sdk_stack.Stack.existing(id=name).retry(client)
+            if parsed_args.wait:
+                for name, stack in tried.items():
+                    with each.tried(name):
+                        progress.wait(client, stack, parsed_args)
+
+
 class DeleteStack(command.Command):
     """Delete stacks with all their units.
 
     Heat stacks that the service created are deleted; those that it took over are left running and
     given back. A cloud that is out of sight is waited for: nothing is forgotten that may still run.
+    The command may be repeated, to add --forget or --release to a deletion that is under way.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "stacks",
-            metavar="<stack>",
-            type=arguments.identity,
-            nargs="+",
-            help="Names or ids of the stacks to delete.",
-        )
+        _add_stacks(parser, "to delete")
         parser.add_argument(
             "--release",
             action="store_true",
             help="Leave every Heat stack running as it is, and only forget about it.",
+        )
+        parser.add_argument(
+            "--forget",
+            action="store_true",
+            help="Do not wait for clouds that are out of sight: what may still be there is left, and "
+            "an event names it.",
         )
         progress.add_arguments(parser, "nothing is left of the stacks")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         client = plugin.client(self.app)
-        params = {"release": "true"} if parsed_args.release else None
+        params = {name: "true" for name in ("release", "forget") if getattr(parsed_args, name)}
         deleted: dict[str, sdk_stack.Stack] = {}
         with batch.Batch(self.log, parsed_args.stacks) as each:
             for name in parsed_args.stacks:

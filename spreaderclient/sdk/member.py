@@ -64,6 +64,13 @@ class Member(resource.Resource):
     verdict_reason = resource.Body("verdict_reason")
     status = resource.Body("status")
     status_reason = resource.Body("status_reason")
+    #: The most that the cloud could take when it refused more; believed until ``full_until``.
+    capacity = resource.Body("capacity")
+    full_until = resource.Body("full_until")
+    #: Somebody else keeps changing the count, and the service has given in.
+    conflict = resource.Body("conflict", type=bool)
+    missing_since = resource.Body("missing_since")
+    busy_since = resource.Body("busy_since")
 
     def put(self, session: adapter.Adapter) -> Self:
         """Make the member, or replace the one in this cloud: what is not set gets its default."""

@@ -31,11 +31,13 @@ DECISIONS = frozenset(
         "stack.create",
         "stack.update",
         "stack.delete",
+        "stack.retry",
         "stack.failover",
         "stack.failback",
         "weight.update",
         "member.update",
         "member.delete",
+        "member.full",
     )
 )
 
@@ -77,6 +79,10 @@ class Stack(resource.Resource):
     failback = resource.Body("failback", type=dict)
     #: How many units a failover may add elsewhere; None: all that are out of sight.
     surge = resource.Body("surge")
+    #: ``{"mode": immediate|gradual|on-demand, "step": units}``
+    rebalance = resource.Body("rebalance", type=dict)
+    #: ``{"drift": heal|report|ignore, "missing": recreate|hold|move, "stuck": report|retry}``
+    repair = resource.Body("repair", type=dict)
     #: One dictionary per cloud, with the fields of :class:`spreaderclient.sdk.member.Member`.
     members = resource.Body("members", type=list)
 
@@ -87,7 +93,7 @@ class Stack(resource.Resource):
     status_reason = resource.Body("status_reason")
     generation = resource.Body("generation", type=int)
     observed_generation = resource.Body("observed_generation", type=int)
-    #: ``{desired, assigned, unassigned, shortfall, excess, confirmed, in_doubt, bound}``
+    #: ``{desired, assigned, unassigned, shortfall, excess, confirmed, in_doubt, bound, distance}``
     ledger = resource.Body("ledger", type=dict)
     created_at = resource.Body("created_at")
     updated_at = resource.Body("updated_at")
@@ -111,6 +117,23 @@ class Stack(resource.Resource):
             f"{self.base_path}/{self.id}/weights",
             json={"weights": dict(weights)},
             headers={} if generation is None else {"If-Match": f'"{generation}"'},
+            microversion=self._get_microversion(session),
+        )
+        self._translate_response(response)
+        return self
+
+    def check(self, session: adapter.Adapter) -> Self:
+        """Have each Heat compare its records with what exists; what it finds is in later looks."""
+        return self._act(session, "check")
+
+    def retry(self, session: adapter.Adapter) -> Self:
+        """Have tried again at once what failed, did not fit, was fought over or is missing."""
+        return self._act(session, "retry")
+
+    def _act(self, session: adapter.Adapter, action: str) -> Self:
+        response = session.post(
+            f"{self.base_path}/{self.id}/actions",
+            json={action: None},
             microversion=self._get_microversion(session),
         )
         self._translate_response(response)

@@ -65,6 +65,11 @@ def member(cloud: str, weight: str, share: int | None, running: int | None, **mo
         "status": "ACTIVE" if running == share else "CONVERGING",
         "status_reason": f"weight {weight} of 10 is {share}",
         "observed_at": "2026-01-01T00:00:00Z",
+        "capacity": None,
+        "full_until": None,
+        "conflict": False,
+        "missing_since": None,
+        "busy_since": None,
         **more,
     }
 
@@ -95,6 +100,8 @@ def stack(*members: dict, **more: Any) -> dict:
         "failover": {"rule": "even", "toleration": 60},
         "failback": {"stable": 300},
         "surge": None,
+        "rebalance": {"mode": "immediate", "step": 1},
+        "repair": {"drift": "heal", "missing": "recreate", "stuck": "report"},
         "status": "ACTIVE",
         "status_reason": "",
         "generation": 3,
@@ -108,6 +115,7 @@ def stack(*members: dict, **more: Any) -> dict:
             "confirmed": running,
             "in_doubt": 0,
             "bound": running,
+            "distance": 0,
         },
         "members": list(members),
         "created_at": "2026-01-01T00:00:00Z",

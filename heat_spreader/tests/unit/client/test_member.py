@@ -36,6 +36,18 @@ class TestMember(fake_api.ApiTest):
         self.assertEqual("weight 0.6 of 10 is 6", rows[0]["Reason"])
         self.assertIsNone(rows[1]["Share"])
 
+    def test_list_tells_what_the_service_remembers(self):
+        moment = "2026-01-01T00:00:00Z"
+        full = fake_api.member("a", "1", 4, 4, status="FULL", capacity=4, full_until=moment)
+        lost = fake_api.member("b", "0", 0, 0, conflict=True, missing_since=moment)
+        self.http.get(self.url("/stacks/web/members"), json={"members": [full, lost]})
+        self.assertIn("| FULL ", self.works("member", "list", "web").out)
+        a, b = self.works("member", "list", "web", "--long", "-f", "json").json
+        self.assertEqual((4, moment, False), (a["Capacity"], a["Full Until"], a["Conflict"]))
+        self.assertEqual(
+            (True, moment, None), (b["Conflict"], b["Missing Since"], b["Busy Since"])
+        )
+
     def test_show(self):
         shown = self.works("member", "show", "web", "cloud1", "-f", "json").json
         self.assertEqual(self.CLOUD1, shown)

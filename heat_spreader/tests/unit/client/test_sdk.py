@@ -90,6 +90,18 @@ class TestResources(fake_api.ApiTest):
         self.assertEqual('"3"', self.http.last_request.headers["If-Match"])
         self.assertEqual(4, web.generation)
 
+    def test_actions_take_the_answer_for_the_stack(self):
+        self.http.post(
+            self.url("/stacks/web/actions"),
+            status_code=202,
+            json=fake_api.stack(status="CONVERGING"),
+        )
+        for action in ("check", "retry"):
+            web = sdk_stack.Stack.existing(id="web")
+            self.assertIs(web, getattr(web, action)(self.proxy))
+            self.assertEqual(("CONVERGING", fake_api.STACK_ID), (web.status, web.id))
+            self.assertEqual(("POST /stacks/web/actions", {action: None}), self.writes[-1])
+
     def test_members_are_below_their_stack(self):
         cloud1 = fake_api.member("cloud1", "0.6", 6, 6)
         self.http.get(self.url("/stacks/web/members"), json={"members": [cloud1]})

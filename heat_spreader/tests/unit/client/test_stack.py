@@ -12,6 +12,7 @@
 
 """``openstack spreader stack``."""
 
+import datetime
 import pathlib
 import textwrap
 
@@ -68,6 +69,8 @@ class TestCreate(fake_api.ApiTest):
             *("--tag", "shop", "--tag", "blue", "--description", "The shop"),
             *("--failover-rule", "ordered", "--toleration", "0", "--stable", "30"),
             *("--timeout", "20", "--min-clouds", "2", "--rounding", "ceil", "--surge", "0"),
+            *("--rebalance", "gradual", "--rebalance-step", "3", "--on-drift", "report"),
+            *("--on-missing", "move", "--on-stuck", "retry"),
         )
         self.assertEqual(
             {
@@ -85,6 +88,8 @@ class TestCreate(fake_api.ApiTest):
                 "tags": ["shop", "blue"],
                 "failover": {"rule": "ordered", "toleration": 0},
                 "failback": {"stable": 30},
+                "rebalance": {"mode": "gradual", "step": 3},
+                "repair": {"drift": "report", "missing": "move", "stuck": "retry"},
                 "members": [
                     {"cloud": "cloud1", "weight": "1", "minimum": 1, "maximum": 8},
                     {
@@ -98,6 +103,10 @@ class TestCreate(fake_api.ApiTest):
             },
             body,
         )
+
+    def test_a_part_of_a_nested_setting_is_sent_alone(self):
+        body = self.created("--on-missing", "hold", "--rebalance-step", "2")
+        self.assertEqual(({"missing": "hold"}, {"step": 2}), (body["repair"], body["rebalance"]))
 
     def test_surge_all_is_null_on_the_wire(self):
         body = self.created("--surge", "all")
@@ -274,6 +283,17 @@ class TestList(fake_api.ApiTest):
         self.assertIn("| web  | DEGRADED |    10 |         8 |        2 |", run.out)
         self.assertIn("cloud3 2/0 unreachable", run.out)
 
+    def test_trouble_is_seen_at_a_glance(self):
+        troubled = [
+            fake_api.member("a", "0.4", 3, 3, status="FULL"),
+            fake_api.member("b", "0.4", 4, 5, status="DRIFTED"),
+            fake_api.member("c", "0.1", 0, 0, status="MISSING"),
+            fake_api.member("d", "0.1", 1, 1, heat_status="CHECK_IN_PROGRESS"),
+        ]
+        self.http.get(self.url("/stacks"), json={"stacks": [fake_api.stack(*troubled)]})
+        run = self.works("stack", "list", "-c", "Spread")
+        self.assertIn("a 3/3 full, b 5/4 drifted, c 0/0 missing, d 1/1 checking", run.out)
+
     def test_raw_in_json(self):
         self.http.get(self.url("/stacks"), json={"stacks": [fake_api.stack(tags=["a"])]})
         [row] = self.works("stack", "list", "--long", "-f", "json").json
@@ -357,6 +377,7 @@ class TestShow(fake_api.ApiTest):
             "confirmed": 7,
             "in_doubt": 2,
             "bound": 9,
+            "distance": 1,
         },
     )
 
@@ -392,15 +413,50 @@ class TestShow(fake_api.ApiTest):
             "  cloud out of sight: its weight went to the others",
             "  unreachable: 3 misses in a row; the last: connection refused",
             "desired 10, assigned 10, unassigned 0, shortfall 0, excess 0",
-            "confirmed 7, in doubt 2, bound 9",
+            "confirmed 7, in doubt 2, bound 9, distance 1",
             "2026-01-01T00:00:00Z stack.failover: Cloud 'cloud3' is out",
             "  cloud1 6 -> 7, cloud3 2 -> 0",
             "  because: 3 misses",
             "  by engine-1, req-7",
             "| surge               | all ",
+            "| rebalance           | mode=immediate, step=1 ",
+            "| repair              | drift=heal, missing=recreate, stuck=report ",
             "2 lines (shown whole by -f json)",
         ):
             self.assertIn(text, out)
+
+    def test_what_the_service_remembers_of_a_member(self):
+        now = datetime.datetime.now(datetime.UTC)
+        later, before = (now + datetime.timedelta(seconds=s) for s in (330, -330))
+        full = {"status": "FULL", "capacity": 4, "full_until": later.isoformat()}
+        self.has_stack(
+            fake_api.stack(
+                fake_api.member("a", "0.6", 4, 4, **full),
+                fake_api.member("b", "0.2", 2, 5, status="ERROR", conflict=True),
+                fake_api.member("c", "0.2", 0, 0, missing_since=before.isoformat()),
+                fake_api.member("d", "0", 1, 0, busy_since=before.isoformat()),
+            )
+        )
+        out = self.works("stack", "show", "web", "-c", "members").out
+        for text in (
+            "  full at 4; more is offered to it again in 5 min",
+            "  conflict: left as others set it, until you change the stack or 'stack retry' it",
+            "  its Heat stack has been missing for 5 min",
+            "  Heat has been at work on it for 5 min",
+        ):
+            self.assertIn(text, out)
+            self.assertEqual(1, out.count(text))
+
+    def test_a_cloud_that_was_full_once_is_no_news(self):
+        once = {"capacity": 4, "full_until": "2026-01-01T00:00:00Z"}
+        self.has_stack(fake_api.stack(fake_api.member("a", "1", 4, 4, **once)))
+        self.assertNotIn("full at", self.works("stack", "show", "web").out)
+
+    def test_what_changes_where_units_run_is_a_decision(self):
+        for kind in ("stack.retry", "member.full"):
+            self.has_events(fake_api.event(2, type=kind, before=6, after=4), fake_api.event(1))
+            out = self.works("stack", "show", "web", "-c", "last_decision").out
+            self.assertIn(f"Z {kind}: ", out)
 
     def test_a_verdict_is_explained_once(self):
         both = {**self.LOST, "status_reason": f"unreachable: {self.LOST['verdict_reason']}"}
@@ -492,7 +548,8 @@ class TestSet(fake_api.ApiTest):
     def test_the_rest_of_a_nested_field_stays_and_is_guarded(self):
         self.works(
             *("stack", "set", "web", "--param", "flavor=c", "--tag", "new", "--tag", "old"),
-            *("--toleration", "5", "--stable", "6"),
+            *("--toleration", "5", "--stable", "6", "--rebalance", "on-demand"),
+            *("--on-drift", "ignore"),
         )
         self.assertEqual(
             {
@@ -500,6 +557,8 @@ class TestSet(fake_api.ApiTest):
                 "tags": ["old", "new"],
                 "failover": {"rule": "even", "toleration": 5},
                 "failback": {"stable": 6},
+                "rebalance": {"mode": "on-demand", "step": 1},
+                "repair": {"drift": "ignore", "missing": "recreate", "stuck": "report"},
             },
             self.patch.json(),
         )
@@ -552,6 +611,15 @@ class TestDelete(fake_api.ApiTest):
         self.works("stack", "delete", "a", "--release")
         self.assertEqual(["DELETE /stacks/a?release=true"], self.wire)
 
+    def test_forget(self):
+        self.http.delete(self.url("/stacks/a"), status_code=202, json=fake_api.stack())
+        self.works("stack", "delete", "a", "--forget")
+        self.works("stack", "delete", "a", "--forget", "--release")
+        self.assertEqual(
+            ["DELETE /stacks/a?forget=true", "DELETE /stacks/a?release=true&forget=true"],
+            self.wire,
+        )
+
     def test_waiting_until_nothing_is_left(self):
         there = {"json": fake_api.stack(status="DELETING")}
         gone = fake_api.error(404, "stack_not_found", "No stack.")
@@ -564,6 +632,56 @@ class TestDelete(fake_api.ApiTest):
             ["GET /stacks/web", f"DELETE {path}", f"GET {path}", f"GET {path}"], self.wire
         )
         self.assertIn("web DELETING", run.err)
+
+
+class TestActions(fake_api.ApiTest):
+    def has_actions(self, name, **more):
+        self.http.post(
+            self.url(f"/stacks/{name}/actions"), status_code=202, json=fake_api.stack(**more)
+        )
+
+    def test_check_and_retry(self):
+        self.has_actions("a")
+        self.has_actions("b")
+        for verb in ("check", "retry"):
+            run = self.works("stack", verb, "a", "b")
+            self.assertEqual(("", ""), (run.out, run.err))
+        self.assertEqual(
+            [
+                ("POST /stacks/a/actions", {"check": None}),
+                ("POST /stacks/b/actions", {"check": None}),
+                ("POST /stacks/a/actions", {"retry": None}),
+                ("POST /stacks/b/actions", {"retry": None}),
+            ],
+            self.writes,
+        )
+
+    def test_each_is_tried(self):
+        self.http.post(
+            self.url("/stacks/a/actions"),
+            **fake_api.error(409, "stack_deleting", "Stack 'a' is being deleted."),
+        )
+        self.has_actions("b")
+        for verb in ("check", "retry"):
+            run = self.spreader("stack", verb, "a", "b")
+            self.assertEqual(1, run.code)
+            self.assertIn("a: Stack 'a' is being deleted. (HTTP 409, req-42)", run.err)
+            self.assertIn("1 of 2 failed: a.", run.err)
+        self.assertEqual(2, self.wire.count("POST /stacks/b/actions"))
+
+    def test_waiting_for_a_retry(self):
+        self.has_actions("web", status="CONVERGING")
+        self.has_stack(fake_api.stack(status="CONVERGING"), fake_api.stack(status="ACTIVE"))
+        run = self.works("stack", "retry", "web", "--wait")
+        self.assertIn("web CONVERGING: 3/3 members done", run.err)
+        self.assertIn("web ACTIVE: 3/3 members done", run.err)
+
+    def test_waiting_for_a_retry_that_does_not_help(self):
+        self.has_actions("web", status="CONVERGING")
+        self.has_stack(fake_api.stack(status="ERROR", status_reason="cloud1: no quota."))
+        run = self.spreader("stack", "retry", "web", "--wait")
+        self.assertEqual(1, run.code)
+        self.assertIn("Stack web is in ERROR: cloud1: no quota.", run.err)
 
 
 class TestWait(fake_api.ApiTest):
