@@ -211,7 +211,18 @@ clouds_opts: list[cfg.Opt] = [
         default=16,
         min=1,
         help="Requests that one engine process has under way in one cloud at the same time. A cloud "
-        "that hangs holds up this many threads and no more.",
+        "that hangs holds up this many threads and no more. As many again may wait for a place, and "
+        "for a moment only; what is beyond that is tried again a little later.",
+    ),
+    cfg.IntOpt(
+        "max_in_progress",
+        default=100,
+        min=1,
+        help="Operations of Heat that may be under way in one cloud, as far as its listing shows "
+        "them, before an engine begins no further one there; a step that waits for this says so in "
+        "its member's reason. A higher value finishes a large change sooner where that Heat has the "
+        "workers for it, and overwhelms it where it has not. Several engines may together exceed it "
+        "by what they begin between two listings.",
     ),
 ]
 

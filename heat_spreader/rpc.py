@@ -23,6 +23,7 @@ Versions of the ``spreader-engine`` topic:
 
 import threading
 from typing import Any
+from typing import Protocol
 
 from oslo_config import cfg
 from oslo_log import log
@@ -119,8 +120,15 @@ class Server:
             self._server.wait()
 
 
+class Engines(Protocol):
+    """What the API may ask of the engines, over the bus or in its own process."""
+
+    def reconcile(self, ctx: context.RequestContext, stack_id: str) -> None:
+        """Ask for a round of this stack soon; returns at once, and raises nothing."""
+
+
 class EngineClient:
-    """What the API may ask of the engines."""
+    """The engines beyond the message bus."""
 
     def __init__(self, transport: oslo_messaging.Transport) -> None:
         client = oslo_messaging.get_rpc_client(

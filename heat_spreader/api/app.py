@@ -54,7 +54,7 @@ def load_app(conf: cfg.ConfigOpts) -> Any:
     return build_app(conf, rpc.EngineClient(rpc.get_transport(conf)))
 
 
-def build_app(conf: cfg.ConfigOpts, engine: rpc.EngineClient) -> Any:
+def build_app(conf: cfg.ConfigOpts, engine: rpc.Engines) -> Any:
     """Everything between the server and the handlers. What comes last sees a request first.
 
     :raises StartupError: the settings contradict each other

@@ -184,7 +184,7 @@ def get(stack: models.Stack, cloud: str) -> models.Member:
 class Members(expose.Controller):
     """/v1/stacks/{stack}/members"""
 
-    def __init__(self, engine: rpc.EngineClient) -> None:
+    def __init__(self, engine: rpc.Engines) -> None:
         super().__init__()
         self.engine = engine
 

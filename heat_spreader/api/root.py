@@ -27,7 +27,7 @@ from heat_spreader.api import stacks
 from heat_spreader.api import versions
 
 
-def tree(conf: cfg.ConfigOpts, engine: rpc.EngineClient) -> "Root":
+def tree(conf: cfg.ConfigOpts, engine: rpc.Engines) -> "Root":
     """Every URL of the API; the methods are in the class of each noun."""
     v1 = V1(
         children={

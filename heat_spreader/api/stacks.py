@@ -138,7 +138,7 @@ class Stacks(expose.Controller):
     def __init__(
         self,
         conf: cfg.ConfigOpts,
-        engine: rpc.EngineClient,
+        engine: rpc.Engines,
         nested: Mapping[str, expose.Controller],
     ) -> None:
         super().__init__(nested=nested)
@@ -253,7 +253,7 @@ class Stacks(expose.Controller):
 class Actions(expose.Controller):
     """/v1/stacks/{stack}/actions"""
 
-    def __init__(self, engine: rpc.EngineClient) -> None:
+    def __init__(self, engine: rpc.Engines) -> None:
         super().__init__()
         self.engine = engine
 
@@ -281,7 +281,7 @@ def _bad_weight(reason: str) -> exception.Invalid:
 class Weights(expose.Controller):
     """/v1/stacks/{stack}/weights"""
 
-    def __init__(self, engine: rpc.EngineClient) -> None:
+    def __init__(self, engine: rpc.Engines) -> None:
         super().__init__()
         self.engine = engine
 

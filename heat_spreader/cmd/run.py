@@ -29,7 +29,6 @@ from oslo_service import service
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import exception
-from heat_spreader import rpc
 from heat_spreader.api import app
 from heat_spreader.db import api as db_api
 from heat_spreader.db import clouds as db_clouds
@@ -45,14 +44,13 @@ LOCAL_PROJECT = "local"
 
 
 class AllInOne(engine_service.Engine):
-    """An engine with the API beside it in the same process."""
+    """An engine with the API beside it in the same process, which nudges it without a message bus."""
 
-    def start(self) -> None:
-        super().start()
+    def _listen(self) -> None:
         conf = self._conf
         self._http = wsgi.Server(
             (conf.api.host, conf.api.port),
-            app.build_app(conf, rpc.EngineClient(self._transport)),
+            app.build_app(conf, self._endpoint),
             numthreads=8,
             shutdown_timeout=5,
         )
@@ -60,9 +58,8 @@ class AllInOne(engine_service.Engine):
         self.tg.add_thread(self._http.serve)
         LOG.info("The API listens on http://%s:%s", conf.api.host, conf.api.port)
 
-    def stop(self, graceful: bool = True) -> None:
+    def _listen_no_more(self) -> None:
         self._http.stop()
-        super().stop(graceful=graceful)
 
 
 def _data_directory() -> pathlib.Path:
@@ -158,7 +155,7 @@ def main() -> int:
     except db_exc.DBError as error:
         print(f"The database cannot be used: {error}", file=sys.stderr)
         return 1
-    launcher = service.launch(conf, AllInOne(conf, "fake://"), workers=1, restart_method="mutate")
+    launcher = service.launch(conf, AllInOne(conf), workers=1, restart_method="mutate")
     launcher.wait()
     return 0
 

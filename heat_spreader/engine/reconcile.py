@@ -18,9 +18,12 @@ which observes and plans again; nothing is journalled.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent import futures
+import contextlib
 import dataclasses
 import datetime
+import functools
 import random
 import time
 from typing import Any
@@ -33,6 +36,7 @@ from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
+from heat_spreader.engine import lanes
 from heat_spreader.engine import observe
 from heat_spreader.engine.core import allocation
 from heat_spreader.engine.core import plan
@@ -58,6 +62,7 @@ class Settings:
     resync_interval: float
     timeout: float
     concurrency: int
+    max_in_progress: int
     full_for: float
     update_deadline: float
 
@@ -67,31 +72,59 @@ class ClaimLost(Exception):
 
 
 class Reconciler:
-    """The engine's one loop, and the endpoint of the nudge that starts it."""
+    """What all rounds of one engine share, and the one place that ends them, whatever they meet."""
 
     def __init__(
-        self, settings: Settings, connections: clouds.Clouds, observer: observe.Observer
+        self,
+        settings: Settings,
+        connections: clouds.Clouds,
+        observer: observe.Observer,
+        *,
+        lent: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+        executor: Callable[..., futures.Executor] = futures.ThreadPoolExecutor,
     ) -> None:
+        """:param lent: and ``executor``: see ``lanes.Lanes``"""
         self._settings = settings
         self._connections = connections
         self._observer = observer
-        self._lanes: dict[str, futures.ThreadPoolExecutor] = {}
+        self._lanes = lanes.Lanes(
+            settings.concurrency,
+            settings.max_in_progress,
+            observer.snapshot,
+            lent=lent,
+            executor=executor,
+        )
+
+    def claim_due(self, ctx: context.RequestContext, limit: int) -> list[db_rounds.Claim]:
+        """Take up to so many stacks that are due; each of them has to be run or released."""
+        return db_rounds.claim_due(ctx, self._settings.owner, self._settings.claim_lease, limit)
+
+    def claim(self, ctx: context.RequestContext, stack_id: str) -> db_rounds.Claim | None:
+        """Take one stack, due or not; None when another engine is at it."""
+        return db_rounds.claim_stack(
+            ctx, stack_id, self._settings.owner, self._settings.claim_lease
+        )
 
     def reconcile(self, ctx: context.RequestContext, stack_id: str) -> None:
         """Run a round of this stack, unless another engine is at it."""
-        claim = db_rounds.claim_stack(
-            ctx, stack_id, self._settings.owner, self._settings.claim_lease
-        )
-        if claim is None:
-            return
+        asked_at = time.monotonic()
+        claim = self.claim(ctx, stack_id)
+        if claim is not None:
+            self.run(ctx, claim, asked_at)
+
+    def run(self, ctx: context.RequestContext, claim: db_rounds.Claim, asked_at: float) -> None:
+        """Run a round of a stack that was claimed.
+
+        :param asked_at: our own clock before the claim was asked for: its lease lasts from then on
+        """
         try:
-            Round(self, ctx, claim).run()
+            Round(self, ctx, claim, asked_at).run()
         except ClaimLost:
             LOG.warning(
-                "Stack %s: the claim was lost in mid-round; the new holder goes on", stack_id
+                "Stack %s: the claim was lost in mid-round; the new holder goes on", claim.stack.id
             )
         except Exception:
-            LOG.exception("Stack %s: the round failed", stack_id)
+            LOG.exception("Stack %s: the round failed", claim.stack.id)
             db_rounds.save_round(
                 ctx,
                 claim.stack,
@@ -108,21 +141,8 @@ class Reconciler:
             )
 
     def stop(self) -> None:
-        """Let what is on the wire finish; begin nothing more."""
-        for lane in self._lanes.values():
-            lane.shutdown(cancel_futures=True)
-
-    def lane(self, cloud_id: str) -> futures.ThreadPoolExecutor:
-        """The bounded workers of one cloud: one that hangs holds up nobody else's."""
-        if cloud_id not in self._lanes:
-            # Two rounds may both get here; the one that comes second uses the first one's lane.
-            self._lanes.setdefault(
-                cloud_id,
-                futures.ThreadPoolExecutor(
-                    self._settings.concurrency, thread_name_prefix=f"work-{cloud_id}"
-                ),
-            )
-        return self._lanes[cloud_id]
+        """Send nothing more to any cloud: rounds in hand end with what they have."""
+        self._lanes.stop()
 
 
 def bury(
@@ -150,19 +170,23 @@ class Round:
     """One pass over one claimed stack. Lives for that pass only."""
 
     def __init__(
-        self, reconciler: Reconciler, ctx: context.RequestContext, claim: db_rounds.Claim
+        self,
+        reconciler: Reconciler,
+        ctx: context.RequestContext,
+        claim: db_rounds.Claim,
+        asked_at: float,
     ) -> None:
         self._settings = reconciler._settings
         self._connections = reconciler._connections
         self._observer = reconciler._observer
-        self._lane = reconciler.lane
+        self._lanes = reconciler._lanes
         self._ctx = ctx
         self._stack = claim.stack
         self._wanted = _wanted(claim.stack, self._settings.update_deadline)
         self._interrupted = claim.interrupted
         self._moment = claim.moment
         self._began = time.monotonic()
-        self._renewed = self._began
+        self._renewed = asked_at
         self._events: list[Columns] = []
         # What this round has read of members.
         self._seen: Mapping[str, Columns] = {}
@@ -170,8 +194,9 @@ class Round:
         self._at_once = False
         # What this round has stored of members already.
         self._stored: Mapping[str, Columns] = {}
-        # Members that could not be read in this round, with the reason.
+        # Members that could not be read in this round, and those whose step was put off; and why.
         self._unreadable: dict[str, str] = {}
+        self._put_off: dict[str, str] = {}
         # One view of each cloud for the whole round.
         self._snapshots = {
             member.cloud_id: self._observer.snapshot(member.cloud_id)
@@ -180,7 +205,9 @@ class Round:
 
     def run(self) -> None:
         stack = self._stack
-        seen = self._in_parallel({m.id: m for m in stack.members if self._in_sight(m)}, self._read)
+        seen = self._in_parallel(
+            [m for m in stack.members if self._to_be_read(m)], self._read, self._unreadable
+        )
         self._seen = seen
         members = [self._value(m, seen) for m in stack.members]
         decided = plan.plan(self._wanted, members, self._moment)
@@ -192,12 +219,14 @@ class Round:
         if any(step.action is not plan.Action.FORGET for step in decided.steps):
             self._renew(seen, decided)
             done = self._in_parallel(
-                {
-                    step.member: by_id[step.member]
+                [
+                    by_id[step.member]
                     for step in decided.steps
                     if step.action is not plan.Action.FORGET
-                },
+                ],
                 lambda member: self._apply(member, steps[member.id]),
+                self._put_off,
+                begin=self._now,
             )
             for member_id, columns in done.items():
                 written.setdefault(member_id, {}).update(columns)
@@ -218,6 +247,8 @@ class Round:
 
     def _value(self, member: models.Member, seen: Mapping[str, Columns]) -> values.Member:
         value = _value(member, seen.get(member.id, {}), self._in_sight(member))
+        if member.id in self._put_off:
+            value = dataclasses.replace(value, put_off=self._put_off[member.id])
         if member.id in self._unreadable and value.verdict is values.Verdict.HEALTHY:
             # For this stack and this round: the others go on without it.
             return dataclasses.replace(
@@ -227,23 +258,28 @@ class Round:
             )
         return value
 
-    def _read(self, member: models.Member) -> Columns:
-        """What is new about a member's Heat stack; asks Heat only if the listing says it moved."""
+    def _to_be_read(self, member: models.Member) -> bool:
+        """Whether the listing does not tell all there is to know of the member's Heat stack."""
         snapshot = self._snapshots[member.cloud_id]
-        assert snapshot is not None  # noqa: S101 - _in_sight was asked before
-        unseen_write = member.written_at is not None and member.written_at >= snapshot.at
-        row = snapshot.heat_stacks.get(member.heat_stack_id or "")
+        if snapshot is None:
+            return False
         if member.heat_stack_id is None:
-            if self._stack.template is not None and member.written_at is None:
-                return {}  # nothing was ever asked for there
-        elif not self._interrupted:
-            if row is not None and (row.status, row.updated_time) == (
-                member.heat_status,
-                member.heat_updated_time,
-            ):
-                return {}
-            if unseen_write and (member.heat_status or "").endswith("_IN_PROGRESS"):
-                return {}  # we began it after that listing; the next one will tell
+            # Unless nothing was ever asked for there.
+            return self._stack.template is None or member.written_at is not None
+        if self._interrupted:
+            return True
+        row = snapshot.heat_stacks.get(member.heat_stack_id)
+        if row is not None and (row.status, row.updated_time) == (
+            member.heat_status,
+            member.heat_updated_time,
+        ):
+            return False
+        # What we began after that listing, the next one will tell.
+        unseen_write = member.written_at is not None and member.written_at >= snapshot.at
+        return not (unseen_write and (member.heat_status or "").endswith("_IN_PROGRESS"))
+
+    def _read(self, member: models.Member) -> Columns:
+        """What is new about a member's Heat stack."""
         try:
             return self._reading(member, self._find(member))
         except heat.HeatError as error:
@@ -573,10 +609,9 @@ class Round:
             self._observer.hurry(member.cloud_id, doubt=True)
         elif error.outcome is not values.Outcome.BUSY or error.quota:
             return {}
-        delay = self._settings.retry_interval * random.uniform(0.1, 0.3)  # noqa: S311
         return {
             "failures": member.failures + (error.outcome is values.Outcome.BUSY),
-            "retry_at": self._now() + datetime.timedelta(seconds=delay),
+            "retry_at": self._shortly(),
         }
 
     def _back_off(self, member: models.Member, problem: str) -> Columns:
@@ -718,16 +753,30 @@ class Round:
 
     def _in_parallel(
         self,
-        members: Mapping[str, models.Member],
+        members: Sequence[models.Member],
         work: Callable[[models.Member], Columns],
+        put_off: dict[str, str],
+        begin: Callable[[], datetime.datetime] | None = None,
     ) -> dict[str, Columns]:
-        """Do ``work`` for each member in its cloud's lane; wait for all."""
-        begun = {
-            member_id: self._lane(member.cloud_id).submit(work, member)
-            for member_id, member in members.items()
-        }
-        futures.wait(begun.values())
-        return {member_id: future.result() for member_id, future in begun.items()}
+        """Do ``work`` for each member in its cloud's lane; wait for all.
+
+        :param put_off: gets the members whose cloud takes no request now; they are tried again soon
+        :param begin: see ``lanes.Lanes.run``
+        """
+        done = self._lanes.run(
+            {m.id: (m.cloud_id, functools.partial(work, m)) for m in members}, begin
+        )
+        for member in members:
+            result = done[member.id]
+            if isinstance(result, lanes.PutOff):
+                put_off[member.id] = f"cloud '{member.cloud.name}' {result.reason}"
+                done[member.id] = {"retry_at": self._shortly()}
+        return done
+
+    def _shortly(self) -> datetime.datetime:
+        """When to try again what nobody has to put right: soon, and not all at the same moment."""
+        delay = self._settings.retry_interval * random.uniform(0.1, 0.3)  # noqa: S311
+        return self._now() + datetime.timedelta(seconds=delay)
 
     def _connection(self, member: models.Member) -> Any:
         return self._connections.connect(

@@ -9,12 +9,20 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""The engine process: an RPC server, the observers' lanes and two timers; nothing is decided here."""
+"""The engine process: workers for rounds, nudges that start them, timers; nothing is decided here.
 
+The sweep takes from the database what is due, as much as there are workers free. A nudge only makes
+it sooner. So nothing queues here that another engine could do.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent import futures
+import contextlib
 import functools
 import os
 import threading
+import time
 from typing import Any
 
 from oslo_config import cfg
@@ -26,6 +34,7 @@ from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import rpc
 from heat_spreader.db import engines as db_engines
+from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import observe
@@ -36,6 +45,22 @@ LOG = log.getLogger(__name__)
 HEARTBEAT_INTERVAL = 10
 REFRESH_INTERVAL = 2
 FORGET_AFTER = 24 * 3600
+# Threads for rounds that wait for clouds which hang, beside [engine] threads for those that do not.
+# Lanes bound how many wait; no site has so many clouds that hang at once.
+SPARE_THREADS = 1024
+# Of the time that a stopping engine has, what it keeps for giving back the claims that are left.
+HAND_BACK = 3.0
+
+
+class Endpoint:
+    """What others may ask of this engine, over the bus or in its own process."""
+
+    def __init__(self, begin: Callable[[context.RequestContext, str], None]) -> None:
+        self._begin = begin
+
+    def reconcile(self, ctx: context.RequestContext, stack_id: str) -> None:
+        """See to it that this stack gets a round soon; returns at once."""
+        self._begin(ctx, stack_id)
 
 
 class Engine(service.Service):
@@ -50,15 +75,20 @@ class Engine(service.Service):
         self._conf = conf
         self._transport_url = transport_url
         self._halt = threading.Event()
-        self._running: set[str] = set()
+        # Set when there may be something for the sweep to do.
+        self._wake = threading.Event()
+        # All below is guarded by the lock: free places for rounds, the stacks that have one, and the
+        # claims in hand.
         self._lock = threading.Lock()
+        self._free = conf.engine.threads
+        self._running: set[str] = set()
+        self._claimed: dict[str, models.Stack] = {}
 
     def start(self) -> None:
         super().start()
         conf = self._conf
         self._id = f"{conf.host}:{os.getpid()}:{uuidutils.generate_uuid(dashed=False)[:8]}"
         paths = [conf.clouds.config_file] if conf.clouds.config_file else []
-        self._transport = rpc.get_transport(conf, self._transport_url)
         connections = clouds.Clouds(
             paths, timeout=conf.clouds.timeout, pool_size=conf.clouds.concurrency
         )
@@ -83,30 +113,56 @@ class Engine(service.Service):
                 resync_interval=conf.engine.resync_interval,
                 timeout=conf.clouds.timeout,
                 concurrency=conf.clouds.concurrency,
+                max_in_progress=conf.clouds.max_in_progress,
                 full_for=conf.engine.full_for,
                 update_deadline=conf.engine.update_deadline,
             ),
             connections,
             self._observer,
+            lent=self._lent,
         )
-        self._rounds = futures.ThreadPoolExecutor(conf.engine.threads, thread_name_prefix="round")
-        self._server = rpc.get_server(self._transport, conf.host, self._reconciler)
-        self._server.start()
+        self._rounds = futures.ThreadPoolExecutor(
+            conf.engine.threads + SPARE_THREADS, thread_name_prefix="round"
+        )
+        self._endpoint = Endpoint(self._begin)
+        self._listen()
         self.tg.add_timer(HEARTBEAT_INTERVAL, self._guarded, None, self._heartbeat)
         self.tg.add_timer(REFRESH_INTERVAL, self._guarded, None, self._observer.refresh)
         self.tg.add_thread(self._sweep)
         LOG.info("Engine %s started", self._id)
 
     def stop(self, graceful: bool = True) -> None:
-        """Finish the rounds in hand, begin no more. Native threads cannot be killed."""
+        """Finish the rounds in hand, begin no more; hand back those that a cloud holds up.
+
+        Native threads cannot be killed: what is on the wire to a cloud that hangs ends with its
+        timeout, or with the process.
+        """
+        deadline = time.monotonic() + max(
+            0.0, (getattr(self._conf, "graceful_shutdown_timeout", None) or 60) - HAND_BACK
+        )
         self._halt.set()
-        self._server.stop()
-        self._server.wait()
-        self._observer.stop()
-        self._rounds.shutdown(cancel_futures=True)
+        self._wake.set()
+        self._listen_no_more()
         self._reconciler.stop()
+        self._observer.stop()
+        while (left := self._in_hand()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if left:
+            LOG.warning("Stopped in the middle of %d round(s); they are handed back", len(left))
+            self._guarded(lambda: self._hand_back(left, interrupted=True))
+        self._rounds.shutdown(wait=not left)
         super().stop(graceful=graceful)
         LOG.info("Engine %s stopped", self._id)
+
+    def _listen(self) -> None:
+        self._server = rpc.get_server(
+            rpc.get_transport(self._conf, self._transport_url), self._conf.host, self._endpoint
+        )
+        self._server.start()
+
+    def _listen_no_more(self) -> None:
+        self._server.stop()
+        self._server.wait()
 
     def _guarded(self, task: Any) -> None:
         """A timer outlives whatever its task meets, a database that is away above all."""
@@ -126,29 +182,97 @@ class Engine(service.Service):
         )
         db_engines.forget_engines(ctx, FORGET_AFTER)
 
+    # --- rounds -----------------------------------------------------------------------------------
+
     def _sweep(self) -> None:
         """Start rounds for stacks that are due, again and again."""
-        while not self._halt.wait(self._conf.engine.sweep_interval):
+        while not self._halt.is_set():
+            self._wake.clear()
             self._guarded(self._start_due)
+            self._wake.wait(self._conf.engine.sweep_interval)
 
     def _start_due(self) -> None:
-        ctx = context.engine_context()
-        for stack_id in db_rounds.due_stacks(ctx, limit=2 * self._conf.engine.threads):
-            self._begin(ctx, stack_id)
+        """Take as many stacks as there are free places; those that come free wake the sweep."""
+        while places := self._take(self._conf.engine.threads):
+            claims: list[db_rounds.Claim] = []
+            try:
+                asked_at = time.monotonic()
+                claims = self._reconciler.claim_due(context.engine_context(), places)
+                with self._lock:
+                    for claim in claims:
+                        self._running.add(claim.stack.id)
+                        self._claimed[claim.stack.id] = claim.stack
+            finally:
+                self._give(places - len(claims))
+            for claim in claims:
+                self._rounds.submit(self._round, claim.stack.id, claim, asked_at)
+            if len(claims) < places:
+                return
 
     def _begin(self, ctx: context.RequestContext, stack_id: str) -> None:
-        """Run a round in the pool, unless this process is at that stack already."""
+        """Have a round run, unless this process is at that stack or has no free place.
+
+        In both cases the sweep comes to it: it is woken at the end of each round.
+        """
         with self._lock:
-            if stack_id in self._running or self._halt.is_set():
+            if stack_id in self._running or self._free <= 0 or self._halt.is_set():
+                self._wake.set()
                 return
+            self._free -= 1
             self._running.add(stack_id)
         self._rounds.submit(self._round, stack_id)
 
-    def _round(self, stack_id: str) -> None:
+    def _round(
+        self, stack_id: str, claim: db_rounds.Claim | None = None, asked_at: float = 0.0
+    ) -> None:
+        ctx = context.engine_context()
         try:
-            self._reconciler.reconcile(context.engine_context(), stack_id)
+            if claim is None and not self._halt.is_set():
+                asked_at = time.monotonic()
+                claim = self._reconciler.claim(ctx, stack_id)
+            if claim is None:
+                return
+            with self._lock:
+                self._claimed[stack_id] = claim.stack
+            if self._halt.is_set():
+                self._hand_back([claim.stack], interrupted=claim.interrupted)
+            else:
+                self._reconciler.run(ctx, claim, asked_at)
         except Exception:
             LOG.exception("Stack %s: no round was possible", stack_id)
         finally:
             with self._lock:
                 self._running.discard(stack_id)
+                self._claimed.pop(stack_id, None)
+            self._give(1)
+            self._wake.set()
+
+    def _take(self, places: int) -> int:
+        with self._lock:
+            taken = 0 if self._halt.is_set() else max(0, min(places, self._free))
+            self._free -= taken
+        return taken
+
+    def _give(self, places: int) -> None:
+        with self._lock:
+            self._free += places
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[None]:
+        """While a round only waits for a cloud, its place is for another.
+
+        It takes its place back without asking: it has a claim that must not expire meanwhile.
+        """
+        self._give(1)
+        self._wake.set()
+        try:
+            yield
+        finally:
+            self._give(-1)
+
+    def _in_hand(self) -> list[models.Stack]:
+        with self._lock:
+            return list(self._claimed.values())
+
+    def _hand_back(self, stacks: list[models.Stack], *, interrupted: bool) -> None:
+        db_rounds.release_claims(context.engine_context(), stacks, interrupted=interrupted)

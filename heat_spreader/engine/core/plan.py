@@ -316,7 +316,7 @@ def _next(
     if backing_off:
         if m.problem:
             return None, View(MemberStatus.ERROR, f"{m.problem} It is tried again ({why})")
-        return None, View(MemberStatus.WAITING, f"the cloud is busy; {why}")
+        return None, View(MemberStatus.WAITING, f"{m.put_off or 'the cloud is busy'}; {why}")
     if m.phase is Phase.ABSENT:
         return _absent(stack, m, share, why)
 

@@ -137,6 +137,7 @@ class Member:
     :ivar check_asked: a user wants Heat to compare its records with what exists
     :ivar problem: words of the last refusal, empty when there was none
     :ivar retry_at: no write before this time
+    :ivar put_off: why a step that was due was not even sent, in this round
     """
 
     id: str
@@ -170,6 +171,7 @@ class Member:
     conflict: bool = False
     missing: bool = False
     check_asked: bool = False
+    put_off: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,10 +32,12 @@ from heat_spreader.tests.unit.engine import world
 
 
 class ServiceTest(base.BaseTestCase):
+    clouds: tuple[str, ...] = ("cloud1", "cloud2", "cloud3")
+
     def setUp(self):
         super().setUp()
         self.config = self.useFixture(spreader_fixtures.Database()).config
-        self.site = self.useFixture(fake_heat.FakeSite("cloud1", "cloud2", "cloud3"))
+        self.site = self.useFixture(fake_heat.FakeSite(*self.clouds))
         self.config.set(host="test-host")
         self.config.set(
             "engine",
@@ -62,11 +64,11 @@ class ServiceTest(base.BaseTestCase):
         self.addCleanup(engine.stop)
         return engine
 
-    def create_stack(self, count=10):
+    def create_stack(self, count=10, name="web", clouds=None):
         stack = db_stacks.create_stack(
             self.ctx,
             {
-                "name": "web",
+                "name": name,
                 "project_id": "p",
                 "user_id": "alice",
                 "count": count,
@@ -76,7 +78,9 @@ class ServiceTest(base.BaseTestCase):
             },
             [
                 {"cloud_id": cloud_id, "weight": weight}
-                for cloud_id, weight in zip(self.ids.values(), ("0.6", "0.2", "0.2"), strict=True)
+                for cloud_id, weight in zip(
+                    clouds or list(self.ids.values())[:3], ("0.6", "0.2", "0.2"), strict=False
+                )
             ],
         )
         return stack.id
@@ -84,8 +88,8 @@ class ServiceTest(base.BaseTestCase):
     def stack(self, stack_id):
         return db_stacks.get_stack(self.ctx, stack_id, None)
 
-    def units(self):
-        found = [heat.stack("web") for heat in self.site.heats.values()]
+    def units(self, name="web"):
+        found = [heat.stack(name) for heat in self.site.heats.values()]
         return tuple(int(stack.parameters["count"]) if stack else None for stack in found)
 
     def until(self, condition):
@@ -152,6 +156,67 @@ class TestEngine(ServiceTest):
 
         self.until(observers)
         self.assertEqual({"test-host"}, observers())
+
+
+class TestHanging(ServiceTest):
+    """Some clouds take each request and never answer, and nothing is known of it yet."""
+
+    clouds = ("cloud1", "cloud2", "cloud3", "cloud4")
+    stacks = 24
+
+    def hang(self, *names):
+        for name in names:
+            self.site.heats[name].fault("hang")
+            # What hangs there holds up the end of the test as well.
+            self.addCleanup(self.site.heats[name].server.stop)
+
+    def patched(self, name):
+        return [seen for seen in self.site.heats[name].asked("PATCH") if seen.at > self.since]
+
+    def assert_others_are_served(self, *hung):
+        # Neither a timeout nor a probe ends the waiting before the test does.
+        self.config.set("clouds", timeout=60.0, concurrency=4)
+        self.config.set("health", probe_timeout=60.0)
+        self.config.set("engine", claim_lease=600.0, retry_interval=2.0)
+        clouds = [self.ids[name] for name in ("cloud1", "cloud2", "cloud3")]
+        everywhere = [
+            self.create_stack(name=f"all{n:02}", clouds=clouds) for n in range(self.stacks)
+        ]
+        answering = [name for name in self.clouds if name not in hung]
+        other = self.create_stack(
+            name="other", count=10, clouds=[self.ids[name] for name in answering]
+        )
+        self.start()
+        for stack in (*everywhere, other):
+            self.until(lambda stack=stack: self.stack(stack).status == "ACTIVE")
+        self.since = time.time()
+        self.hang(*hung)
+        for stack in everywhere:
+            db_stacks.update_stack(self.ctx, stack, values={"count": 20})
+        for name in hung:
+            self.until(lambda name=name: self.patched(name))
+        # One more comes when the lanes of the clouds that hang are full.
+        before = self.units("other")
+        db_stacks.update_stack(self.ctx, other, values={"count": 30})
+        self.until(
+            lambda: (
+                sum(now != then for now, then in zip(self.units("other"), before, strict=True))
+                == len(answering)
+            )
+        )
+        # So are those that have a part there, in all that is in sight.
+        self.until(lambda: len(self.patched("cloud2")) >= self.stacks)
+        for name in hung:
+            # No more than there are places, each for another Heat stack, and none has an answer.
+            paths = [seen.path for seen in self.patched(name)]
+            self.assertLessEqual(len(paths), 4)
+            self.assertEqual(len(paths), len(set(paths)))
+
+    def test_one_of_three(self):
+        self.assert_others_are_served("cloud3")
+
+    def test_two_of_four(self):
+        self.assert_others_are_served("cloud1", "cloud3")
 
 
 class TestStop(ServiceTest):

@@ -96,6 +96,9 @@ class Killed(BaseException):
 class _Inline(futures.Executor):
     """Does everything at once, in the thread that asks: the order of requests is always the same."""
 
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
     def submit(
         self, work: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> futures.Future[Any]:
@@ -166,14 +169,14 @@ class Engine:
                 resync_interval=world.resync_interval,
                 timeout=world.timeout,
                 concurrency=4,
+                max_in_progress=100,
                 full_for=world.full_for,
                 update_deadline=world.update_deadline,
             ),
             connections,
             self.observer,
+            executor=futures.ThreadPoolExecutor if threads else _Inline,
         )
-        if not threads:
-            self.reconciler._lanes = {cloud_id: _Inline() for cloud_id in self.observer._lanes}
 
     def look(self, *names: str) -> None:
         """Take a listing of these clouds, of all when none is named."""
