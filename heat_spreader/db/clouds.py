@@ -14,6 +14,8 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
 import datetime
 from typing import Any
 
@@ -181,6 +183,37 @@ def count_members(ctx: context.RequestContext, cloud_ids: Iterable[str]) -> dict
 # --- observations and verdicts --------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """A cloud and all that is known of it, as of the moment an observation was stored.
+
+    :ivar moment: the database's time
+    :ivar observations: of all observers, the new one among them
+    :ivar adopted: it carries Heat stacks that we took over, which bear no tag of ours
+    :ivar graves: its tombstones, by the id of the member
+    """
+
+    moment: datetime.datetime
+    cloud: models.Cloud
+    observations: Sequence[models.Observation]
+    adopted: bool
+    graves: Mapping[str, models.Tombstone]
+
+
+# Every observer asks these every few seconds, so they are not put together anew each time.
+_THE_CLOUD = sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
+_OBSERVATIONS = sa.select(models.Observation).where(
+    models.Observation.cloud_id == sa.bindparam("cloud")
+)
+_ADOPTED = sa.exists().where(
+    models.Member.cloud_id == sa.bindparam("cloud"), models.Member.owned.is_(False)
+)
+_GRAVES = sa.select(models.Tombstone).where(models.Tombstone.cloud_id == sa.bindparam("cloud"))
+_BESIDE = sa.select(
+    _ADOPTED, sa.exists().where(models.Tombstone.cloud_id == sa.bindparam("cloud"))
+)
+
+
 @db_api.retry
 def record_observation(
     ctx: context.RequestContext,
@@ -193,26 +226,30 @@ def record_observation(
     miss: bool,
     good: bool,
     fresh_for: float,
-) -> datetime.datetime | None:
+) -> Look | None:
     """Store what one observer saw just now; runs of misses and goods go on counting.
 
     A run that was interrupted for longer than ``fresh_for`` seconds starts anew: an engine that was
     away must not add a miss to those of yesterday.
 
-    :returns: the database's time; None when the cloud is no longer registered
+    :returns: all that is needed to judge the cloud; None when it is no longer registered
     """
+    asked = {"cloud": cloud_id}
     with db_api.writer(ctx) as session:
         # The cloud's row is the lock: a cloud that is locked does not go, and of several processes
         # that observe under one name none loses the count of another.
-        if session.get(models.Cloud, cloud_id, with_for_update=True) is None:
+        cloud = session.scalars(_THE_CLOUD, asked).one_or_none()
+        if cloud is None:
             return None
         moment = db_api.now(session)
-        row = session.get(models.Observation, (cloud_id, observer))
+        observations = list(session.scalars(_OBSERVATIONS, asked))
+        row = next((row for row in observations if row.observer == observer), None)
         if row is None:
             row = models.Observation(
                 cloud_id=cloud_id, observer=observer, misses=0, goods=0, since=moment, outcome=""
             )
             session.add(row)
+            observations.append(row)
         elif row.observed_at < moment - datetime.timedelta(seconds=fresh_for):
             row.misses = row.goods = 0
         if row.outcome != outcome:
@@ -221,7 +258,18 @@ def record_observation(
         row.misses = row.misses + 1 if miss else 0
         row.goods = row.goods + 1 if good else 0
         row.observed_at = moment
-        return moment
+        adopted, buried = session.execute(_BESIDE, asked).one()
+        graves = session.scalars(_GRAVES, asked) if buried else ()
+        return Look(
+            moment, cloud, observations, bool(adopted), {grave.member_id: grave for grave in graves}
+        )
+
+
+@db_api.retry
+def has_adopted_members(ctx: context.RequestContext, cloud_id: str) -> bool:
+    """Whether the cloud carries Heat stacks that we took over, which bear no tag of ours."""
+    with db_api.reader(ctx) as session:
+        return bool(session.scalar(sa.select(_ADOPTED), {"cloud": cloud_id}))
 
 
 @db_api.retry

@@ -364,24 +364,3 @@ def members_of_heat_stacks(
                 )
             )
         return found
-
-
-@db_api.retry
-def to_look_for(
-    ctx: context.RequestContext, cloud_id: str
-) -> tuple[bool, Mapping[str, models.Tombstone]]:
-    """What a listing of the cloud has to show beside the Heat stacks that we made and know.
-
-    :returns: whether there are Heat stacks that we took over, which bear no tag of ours; and the
-        tombstones, by the id of the member
-    """
-    with db_api.reader(ctx) as session:
-        adopted = session.scalars(
-            sa.select(models.Member.id)
-            .where(models.Member.cloud_id == cloud_id, models.Member.owned.is_(False))
-            .limit(1)
-        ).first()
-        graves = session.scalars(
-            sa.select(models.Tombstone).where(models.Tombstone.cloud_id == cloud_id)
-        )
-        return adopted is not None, {grave.member_id: grave for grave in graves}

@@ -120,7 +120,8 @@ class Observer:
             lane = self._lanes.get(cloud_id)
             if lane is None or not lane.thread.is_alive():
                 self._lanes[cloud_id] = _Lane(self, cloud_id)
-            elif lane.updated_at not in (None, cloud.updated_at):
+            elif lane.cloud is not None and lane.cloud.updated_at != cloud.updated_at:
+                lane.changed = True
                 lane.wake.set()
         for cloud_id in set(self._lanes) - set(registered):
             self._lanes.pop(cloud_id).stop()
@@ -142,13 +143,14 @@ class Observer:
         outcome, detail = values.Outcome.OK, "it answers"
         try:
             connection = self._connections.connect(cloud.config_cloud or cloud.name, cloud.region)
-            adopted, graves = db_rounds.to_look_for(ctx, cloud.id)
+            if lane.adopted is None:
+                lane.adopted = db_clouds.has_adopted_members(ctx, cloud.id)
             # Heat stacks that were taken over carry no tag of ours.
-            found = heat.list_stacks(connection, None if adopted else TAG)
+            found = heat.list_stacks(connection, None if lane.adopted else TAG)
         except heat.HeatError as error:
             outcome, detail = error.outcome, error.detail
         latency = time.monotonic() - started
-        now = db_clouds.record_observation(
+        look = db_clouds.record_observation(
             ctx,
             cloud.id,
             self._settings.observer,
@@ -159,15 +161,17 @@ class Observer:
             good=outcome is values.Outcome.OK,
             fresh_for=self._settings.fresh_for,
         )
-        if now is None:
+        if look is None:
+            lane.cloud = None
             return
+        lane.cloud, lane.adopted = look.cloud, look.adopted
         if found is None:
             lane.snapshot = None
         else:
-            self._compare(ctx, cloud, lane, found, now - datetime.timedelta(seconds=latency))
-            if graves:
-                self._bury_late_ones(cloud, found, graves)
-        self._judge(ctx, cloud)
+            at = look.moment - datetime.timedelta(seconds=latency)
+            self._compare(ctx, cloud, lane, found, at)
+            self._bury_late_ones(cloud, found, look.graves)
+        self._judge(ctx, look)
 
     def _compare(
         self,
@@ -218,9 +222,8 @@ class Observer:
                 if not heat_stack.deleting:
                     self._bury(cloud, heat_stack, by_tag[tag])
 
-    def _judge(self, ctx: context.RequestContext, cloud: models.Cloud) -> None:
-        cloud = db_clouds.get_cloud(ctx, cloud.id, None)
-        now, observations = db_clouds.list_observations(ctx, [cloud.id])
+    def _judge(self, ctx: context.RequestContext, look: db_clouds.Look) -> None:
+        cloud = look.cloud
         readings = [
             values.Reading(
                 observer=row.observer,
@@ -231,12 +234,12 @@ class Observer:
                 since=row.since,
                 observed_at=row.observed_at,
             )
-            for row in observations[cloud.id]
+            for row in look.observations
         ]
         judgement = health.judge(
             values.Verdict(cloud.verdict),
             readings,
-            now,
+            look.moment,
             misses=self._settings.misses,
             goods=self._settings.goods,
             fresh_for=self._settings.fresh_for,
@@ -269,8 +272,10 @@ class Observer:
         while not (self._halt.is_set() or lane.ended):
             lane.looked_at = time.monotonic()
             try:
-                cloud = db_clouds.get_cloud(context.engine_context(), cloud_id, None)
-                lane.updated_at = cloud.updated_at
+                cloud = lane.cloud
+                if cloud is None or lane.changed:
+                    lane.changed = False
+                    cloud = db_clouds.get_cloud(context.engine_context(), cloud_id, None)
                 self.observe(cloud, lane)
             except Exception:
                 # A lane must outlive a database that is away for a minute.
@@ -291,7 +296,11 @@ class _Lane:
     def __init__(self, observer: Observer, cloud_id: str) -> None:
         self.snapshot: Snapshot | None = None
         self.listed: Mapping[str, heat.HeatStack] = {}
-        self.updated_at: datetime.datetime | None = None
+        # As of the latest look, so that a quiet one costs a single transaction.
+        self.cloud: models.Cloud | None = None
+        self.adopted: bool | None = None
+        # Its settings are others by now.
+        self.changed = False
         self.looked_at = 0.0
         self.busy = False
         self.ended = False

@@ -202,13 +202,13 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
             **{"values": {}, "members": {}, "events": (), "due_in": 300, **changes},
         )
 
-    def observe(
+    def look(
         self,
         cloud: models.Cloud,
         outcome: str = "ok",
         observer: str = "here",
         fresh_for: float = 60,
-    ) -> datetime.datetime | None:
+    ) -> db_clouds.Look | None:
         """Record what an observer saw of a cloud."""
         return db_clouds.record_observation(
             self.new_context(),
@@ -221,6 +221,11 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
             good=outcome == "ok",
             fresh_for=fresh_for,
         )
+
+    def observe(self, *args: Any, **kwargs: Any) -> datetime.datetime | None:
+        """The same, when only the time is asked for."""
+        look = self.look(*args, **kwargs)
+        return look and look.moment
 
     def events(self, **filters: Any) -> list[models.Event]:
         """Oldest first."""

@@ -196,6 +196,30 @@ class TestObservations(backends.DatabaseTestCase):
         db_clouds.delete_cloud(self.ctx, cloud.id)
         self.assertIsNone(self.observe(cloud))
 
+    def test_a_look_tells_all_that_is_known_of_the_cloud(self):
+        east, west = self.cloud("east"), self.cloud("west")
+        self.look(east, "unreachable", "there")
+        self.look(west, "ok", "there")
+        look = self.look(east, "ok", "here")
+        self.assertEqual(("east", "unknown"), (look.cloud.name, look.cloud.verdict))
+        self.assertEqual(
+            [("here", "ok", look.moment), ("there", "unreachable")],
+            [
+                (row.observer, row.outcome) + ((row.observed_at,) if row.observer == "here" else ())
+                for row in sorted(look.observations, key=lambda row: row.observer)
+            ],
+        )
+
+    def test_a_look_tells_of_heat_stacks_that_were_taken_over(self):
+        east, west = self.cloud("east"), self.cloud("west")
+        self.stack("made", [east, west], template="heat_template_version: 2021-04-16")
+        self.assertFalse(db_clouds.has_adopted_members(self.ctx, east.id))
+        self.assertFalse(self.look(east).adopted)
+        self.stack("found", [east])
+        self.assertTrue(db_clouds.has_adopted_members(self.ctx, east.id))
+        self.assertTrue(self.look(east).adopted)
+        self.assertFalse(self.look(west).adopted)
+
     def test_they_are_listed_by_cloud_with_the_time(self):
         east, west, north = (self.cloud(name) for name in ("east", "west", "north"))
         self.observe(east, observer="b")

@@ -438,17 +438,6 @@ class TestMembersOfACloud(backends.DatabaseTestCase):
         many = [f"none-{number}" for number in range(1200)]
         self.assertEqual(["east-1", "east-2"], found(east, ["east-1", *many, "east-2"]))
 
-    def test_what_to_look_for(self):
-        def taken_over(cloud):
-            return db_rounds.to_look_for(self.ctx, cloud.id)[0]
-
-        east, west = self.cloud("east"), self.cloud("west")
-        self.stack("made", [east, west], template="heat_template_version: 2021-04-16")
-        self.assertFalse(taken_over(east))
-        self.stack("found", [east])
-        self.assertTrue(taken_over(east))
-        self.assertFalse(taken_over(west))
-
     def test_a_tombstone_for_whom_a_create_may_be_on_its_way(self):
         east, west = self.cloud("east"), self.cloud("west")
         web = self.stack("web", [east, west], template="heat_template_version: 2021-04-16")
@@ -457,7 +446,7 @@ class TestMembersOfACloud(backends.DatabaseTestCase):
         claimed = self.read(web)
         for member in claimed.members:
             self.assertTrue(db_rounds.forget_member(self.ctx, claimed, member))
-        adopted, graves = db_rounds.to_look_for(self.ctx, east.id)
-        self.assertEqual((False, [first.id]), (adopted, list(graves)))
+        graves = self.look(east).graves
+        self.assertEqual([first.id], list(graves))
         self.assertEqual((web.id, "web"), (graves[first.id].stack_id, graves[first.id].stack_name))
-        self.assertEqual((False, {}), db_rounds.to_look_for(self.ctx, west.id))
+        self.assertEqual({}, self.look(west).graves)
