@@ -454,13 +454,16 @@ class Round:
             member_id: {**seen.get(member_id, {}), **intents.get(member_id, {})}
             for member_id in seen.keys() | intents.keys()
         }
+        # Before it is asked for: a process that is stopped in between must not believe that it has just
+        # been renewed.
+        renewed = time.monotonic()
         if not db_rounds.renew_claim(
             self._ctx, self._stack, self._settings.claim_lease
         ) or not db_rounds.save_members(self._ctx, self._stack, rows, self._events):
             raise ClaimLost
         self._stored = rows
         self._events = []
-        self._renewed = time.monotonic()
+        self._renewed = renewed
 
     def _apply(self, member: models.Member, step: plan.Step) -> Columns:
         """Carry out one step in one cloud; a refusal is data, not an exception."""
