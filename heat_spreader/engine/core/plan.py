@@ -177,13 +177,10 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     out = frozenset(m.id for m in members if standings[m.id] is Standing.DOWN)
     bids = [_bid(stack, m, standings[m.id], now) for m in members]
     floors = _floors(members, bids, out)
-    target, allocated = _allocate(
-        stack,
-        [
-            dataclasses.replace(bid, floor=floors[m.id])
-            for m, bid in zip(members, bids, strict=True)
-        ],
-    )
+    bids = [
+        dataclasses.replace(bid, floor=floors[m.id]) for m, bid in zip(members, bids, strict=True)
+    ]
+    target, allocated = _allocate(stack, bids)
     shares = {m.id: share for m, share in zip(members, allocated.shares, strict=True)}
     visible = [m for m in members if standings[m.id] in _VISIBLE]
     required = sum(shares[m.id].units for m in visible)
@@ -191,8 +188,13 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     hoped_for = sum(
         max(0, m.held - m.confirmed) for m in members if standings[m.id] is Standing.FROZEN
     )
+    # A raise that failed lowers nothing: what found no room because of it stays where it is.
+    crowded = 0
+    if allocated.shortfall and any(bid.capacity is not None for bid in bids):
+        roomy = _allocate(stack, [dataclasses.replace(bid, capacity=None) for bid in bids])[1]
+        crowded = max(0, allocated.shortfall - roomy.shortfall)
     # Units beyond what is required, all confirmed: only these may be taken away now.
-    spare = max(0, sum(m.confirmed for m in visible) - required - hoped_for)
+    spare = max(0, sum(m.confirmed for m in visible) - required - hoped_for - crowded)
 
     # Before the first look at every cloud the frozen ones among them would seem to hold nothing, and
     # their units would be given away only to be fetched back a moment later.
