@@ -332,7 +332,8 @@ def _next(
         if not m.owned and current == 0:
             return Step(Action.FORGET, m.id), View(MemberStatus.LEAVING, "It is released.")
     elif left_alone := _left_alone(stack, m, share, why):
-        return None, left_alone
+        # A check may find that its owner has put it right.
+        return _check(m, current, why) if m.check_asked else (None, left_alone)
     elif m.heat_status == "CREATE_FAILED" and m.owned and not m.confirmed:
         # A Heat without convergence takes no update of it, and nothing is lost.
         return (
@@ -365,15 +366,22 @@ def _next(
             View(settled, why),
         )
     if m.check_asked:
-        return (
-            Step(Action.CHECK, m.id, share, current),
-            View(settled, f"Heat compares its records with what exists; {why}"),
-        )
+        return _check(m, current, why)
     if m.leaving:
         return None, View(MemberStatus.LEAVING, why)
     if _full(m, now) and m.capacity == share:
         return None, View(MemberStatus.FULL, f"{m.problem or why} More is tried again later.")
     return None, View(MemberStatus.ACTIVE, why)
+
+
+def _check(m: values.Member, current: int, why: str) -> tuple[Step, View]:
+    return (
+        Step(Action.CHECK, m.id, current, current),
+        View(
+            MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING,
+            f"Heat compares its records with what exists; {why}",
+        ),
+    )
 
 
 def _under_way(

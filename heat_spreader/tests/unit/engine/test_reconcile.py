@@ -953,6 +953,17 @@ class TestRepair(world.WorldTest):
             self.assertEqual(patches, len(self.world.asked("PATCH", path=f"/{drift}/")), drift)
             self.assertEqual((6, 2, 2), self.world.units(drift))
 
+    def test_a_check_that_finds_it_put_right(self):
+        web = self.created(on_drift="report")
+        self.heats["cloud2"].fail("CHECK", "resources.group[1]: it is gone", times=1)
+        self.ask_for_a_check(web)
+        self.world.settle(web, self.engine)
+        self.assertEqual("DEGRADED", self.world.row(web).status)
+        self.ask_for_a_check(web)
+        self.world.settle(web, self.engine)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual([], self.world.asked("PATCH"))
+
     def stuck(self, **repair):
         web = self.created(timeout_mins=1, **repair)
         self.heats["cloud2"].seconds = 1e9

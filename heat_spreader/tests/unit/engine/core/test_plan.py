@@ -570,6 +570,16 @@ CASES = {
         seed(CHECK_FAILED),
         [],
     ),
+    "check: of what a check found and was left": (
+        stack(drift=values.Drift.REPORT),
+        seed(CHECK_FAILED | {"check_asked": True}),
+        ["check a"],
+    ),
+    "check: of what others changed and was left": (
+        stack(drift=values.Drift.REPORT),
+        seed({"observed": 9, "confirmed": 9, "check_asked": True}),
+        ["check a"],
+    ),
     # stuck
     "stuck: not yet": (stack(retry_stuck=True), seed(busy(1, 6) | since(3600)), []),
     "stuck: told only": (STACK, seed(busy(1, 6) | since(3700)), []),
