@@ -70,6 +70,7 @@ def view(member: models.Member) -> dict[str, Any]:
         "conflict": member.conflict,
         "missing_since": member.missing_since,
         "busy_since": member.busy_since,
+        "check_asked": member.check_asked,
     }
 
 

@@ -204,6 +204,8 @@ class Members(columns.FormattableColumn[list[dict[str, Any]]]):
             yield f"its Heat stack has been missing for {gone}"
         if busy := age(member["busy_since"]):
             yield f"Heat has been at work on it for {busy}"
+        if member["check_asked"]:
+            yield "Heat is still to be asked for a check"
 
 
 class Decision(columns.FormattableColumn[dict[str, Any] | None]):

@@ -49,6 +49,7 @@ FIELDS = (
     "conflict",
     "missing_since",
     "busy_since",
+    "check_asked",
     "verdict",
     "verdict_since",
     "verdict_reason",

@@ -13,6 +13,7 @@
 """``openstack spreader stack``: the stacks that are spread over clouds."""
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 import itertools
@@ -570,25 +571,42 @@ def _add_stacks(parser: argparse.ArgumentParser, what_for: str) -> None:
     )
 
 
+def _act(
+    this: command.Command,
+    args: argparse.Namespace,
+    action: Callable[[sdk_stack.Stack, sdk.Proxy], sdk_stack.Stack],
+) -> None:
+    """Ask it of all stacks first, and wait for them afterwards."""
+    client = plugin.client(this.app)
+    asked: dict[str, sdk_stack.Stack] = {}
+    with batch.Batch(this.log, args.stacks) as each:
+        for name in args.stacks:
+            with each.tried(name):
+                asked[name] = action(sdk_stack.Stack.existing(id=name), client)
+        if args.wait:
+            for name, stack in asked.items():
+                with each.tried(name):
+                    progress.wait(client, stack, args)
+
+
 class CheckStack(command.Command):
     """Have each Heat compare its records of stacks with what exists.
 
     Heat does not notice by itself when a unit dies; what it finds missing is dealt with as --on-drift
-    of the stack says. A check takes a while: 'openstack spreader stack show' tells what came of it,
-    and 'openstack spreader event list' has it all.
+    of the stack says. 'openstack spreader stack show' tells what came of it, and 'openstack spreader
+    event list' has it all.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_stacks(parser, "to check")
+        progress.add_arguments(
+            parser, "the clouds in sight were checked and what was found is done"
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        client = plugin.client(self.app)
-        with batch.Batch(self.log, parsed_args.stacks) as each:
-            for name in parsed_args.stacks:
-                with each.tried(name):
-                    sdk_stack.Stack.existing(id=name).check(client)
+        _act(self, parsed_args, sdk_stack.Stack.check)
 
 
 class RetryStack(command.Command):
@@ -605,16 +623,7 @@ class RetryStack(command.Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        client = plugin.client(self.app)
-        tried: dict[str, sdk_stack.Stack] = {}
-        with batch.Batch(self.log, parsed_args.stacks) as each:
-            for name in parsed_args.stacks:
-                with each.tried(name):
-                    tried[name] = sdk_stack.Stack.existing(id=name).retry(client)
-            if parsed_args.wait:
-                for name, stack in tried.items():
-                    with each.tried(name):
-                        progress.wait(client, stack, parsed_args)
+        _act(self, parsed_args, sdk_stack.Stack.retry)
 
 
 class DeleteStack(command.Command):

@@ -71,6 +71,8 @@ class Member(resource.Resource):
     conflict = resource.Body("conflict", type=bool)
     missing_since = resource.Body("missing_since")
     busy_since = resource.Body("busy_since")
+    #: A check was asked for, and Heat has not been told yet.
+    check_asked = resource.Body("check_asked", type=bool)
 
     def put(self, session: adapter.Adapter) -> Self:
         """Make the member, or replace the one in this cloud: what is not set gets its default."""

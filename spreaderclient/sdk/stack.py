@@ -123,7 +123,7 @@ class Stack(resource.Resource):
         return self
 
     def check(self, session: adapter.Adapter) -> Self:
-        """Have each Heat compare its records with what exists; what it finds is in later looks."""
+        """Have each Heat compare its records with what exists; :meth:`wait` waits for it, too."""
         return self._act(session, "check")
 
     def retry(self, session: adapter.Adapter) -> Self:
@@ -155,6 +155,8 @@ class Stack(resource.Resource):
         :raises openstack.exceptions.ResourceTimeout: the time is over; the service goes on
         """
         for _ in self._looks(session, timeout, seen):
+            if self._is_checking:
+                continue
             if self.status == "DEGRADED":
                 break
             if self.status == "ACTIVE" and self.observed_generation >= self.generation:
@@ -191,7 +193,7 @@ class Stack(resource.Resource):
                 trouble = error
             else:
                 seen(self)
-                if self.status == "ERROR":
+                if self.status == "ERROR" and not self._is_checking:
                     raise exceptions.ResourceFailure(
                         f"Stack {self.name} is in ERROR: {self.status_reason}"
                     )
@@ -205,6 +207,16 @@ class Stack(resource.Resource):
             time.sleep(min(pause, left))
             # A small stack is done in a second; a large one need not be asked for so often.
             pause = min(pause * 1.5, 2.0)
+
+    @property
+    def _is_checking(self) -> bool:
+        """A check that was asked for is not over yet; clouds out of sight are not waited for."""
+        return any(
+            (member["check_asked"] or member["heat_status"] == "CHECK_IN_PROGRESS")
+            and member["heat_stack_id"]
+            and member["verdict"] == "healthy"
+            for member in self.members
+        )
 
     def last_decision(self, session: adapter.Adapter) -> dict[str, Any] | None:
         """The youngest event that changed what should run where, as the API gives it.

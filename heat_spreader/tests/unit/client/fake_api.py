@@ -70,6 +70,7 @@ def member(cloud: str, weight: str, share: int | None, running: int | None, **mo
         "conflict": False,
         "missing_since": None,
         "busy_since": None,
+        "check_asked": False,
         **more,
     }
 

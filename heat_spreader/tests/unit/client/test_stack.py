@@ -434,7 +434,7 @@ class TestShow(fake_api.ApiTest):
                 fake_api.member("a", "0.6", 4, 4, **full),
                 fake_api.member("b", "0.2", 2, 5, status="ERROR", conflict=True),
                 fake_api.member("c", "0.2", 0, 0, missing_since=before.isoformat()),
-                fake_api.member("d", "0", 1, 0, busy_since=before.isoformat()),
+                fake_api.member("d", "0", 1, 0, busy_since=before.isoformat(), check_asked=True),
             )
         )
         out = self.works("stack", "show", "web", "-c", "members").out
@@ -443,6 +443,7 @@ class TestShow(fake_api.ApiTest):
             "  conflict: left as others set it, until you change the stack or 'stack retry' it",
             "  its Heat stack has been missing for 5 min",
             "  Heat has been at work on it for 5 min",
+            "  Heat is still to be asked for a check",
         ):
             self.assertIn(text, out)
             self.assertEqual(1, out.count(text))
@@ -675,6 +676,34 @@ class TestActions(fake_api.ApiTest):
         run = self.works("stack", "retry", "web", "--wait")
         self.assertIn("web CONVERGING: 3/3 members done", run.err)
         self.assertIn("web ACTIVE: 3/3 members done", run.err)
+
+    def test_waiting_for_a_check(self):
+        def look(status, **cloud1):
+            away = {"check_asked": True, "verdict": "unreachable"}
+            return fake_api.stack(
+                fake_api.member("cloud1", "0.6", 6, 6, **cloud1),
+                fake_api.member("cloud2", "0.4", 4, 4, **away),
+                status=status,
+            )
+
+        self.http.post(
+            self.url("/stacks/web/actions"),
+            status_code=202,
+            json=look("DEGRADED", check_asked=True),
+        )
+        self.has_stack(
+            look("DEGRADED", check_asked=True),
+            look("ERROR", check_asked=True),
+            look("DEGRADED", heat_status="CHECK_IN_PROGRESS"),
+            look("DEGRADED", heat_status="CHECK_COMPLETE"),
+        )
+        run = self.works("stack", "check", "web", "--wait")
+        *lines, warning = run.err.splitlines()
+        self.assertEqual(
+            ["DEGRADED", "ERROR", "DEGRADED", "DEGRADED"],
+            [line.split()[1].rstrip(":") for line in lines],
+        )
+        self.assertIn("is DEGRADED", warning)
 
     def test_waiting_for_a_retry_that_does_not_help(self):
         self.has_actions("web", status="CONVERGING")
