@@ -26,9 +26,9 @@ import shlex
 import sys
 import time
 
+from heat_sandbox import debian
 from heat_sandbox import identity
 from heat_sandbox import install
-from heat_sandbox import rabbit
 from heat_sandbox import sandbox
 
 
@@ -43,7 +43,7 @@ def command(function: collections.abc.Callable[[], int]) -> collections.abc.Call
             sandbox.SandboxError,
             install.InstallError,
             identity.IdentityError,
-            rabbit.RabbitError,
+            debian.DebianError,
         ) as error:
             print(f"sandbox/{function.__name__}: {error}", file=sys.stderr)
             return 1

@@ -25,18 +25,11 @@ import json
 import os
 import pathlib
 import secrets
-import shutil
 import socket
-import subprocess
+
+from heat_sandbox import debian
 
 USER = "heat"
-
-
-class RabbitError(Exception):
-    """There is no RabbitMQ to be had."""
-
-
-SYSTEM = pathlib.Path("/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Rabbit:
 
 def find(unpacked: pathlib.Path) -> Rabbit | None:
     """Look for RabbitMQ in the system and below `unpacked`."""
-    for root in (SYSTEM, unpacked):
+    for root in (debian.SYSTEM, unpacked):
         scripts = sorted(root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"))
         erlang = root / "usr/lib/erlang/bin"
         # Not /usr/sbin/rabbitmq-server: that one refuses everybody but root and rabbitmq.
@@ -60,53 +53,20 @@ def find(unpacked: pathlib.Path) -> Rabbit | None:
 
 def fetch(unpacked: pathlib.Path) -> Rabbit:
     """Fetch Debian's packages of RabbitMQ and Erlang, and unpack them without installing."""
-    advice = "install it (as root: apt-get install rabbitmq-server) or use --messaging fake"
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise RabbitError(f"RabbitMQ is not installed and this is no Debian to fetch it: {advice}")
-    # What a system with nothing installed would need, so that the answer is always whole.
-    plan = _run(
-        ["apt-get", "install", "--simulate", "-o", "Dir::State::status=/dev/null",
-         "--no-install-recommends", "rabbitmq-server"],
-        f"apt-get knows no rabbitmq-server: {advice}; or, as root: apt-get update",
-    )  # fmt: skip
-    words = [line.split() for line in plan.splitlines() if line.startswith("Inst ")]
-    names = [word[1] for word in words if word[1].startswith(("erlang-", "rabbitmq-server"))]
-    draft = unpacked.with_name(unpacked.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    _run(["apt-get", "download", *names], f"apt-get could not download: {advice}", draft)
-    for package in draft.glob("*.deb"):
-        _run(["dpkg", "-x", package, draft], f"{package.name} cannot be unpacked")
-        package.unlink()
-    # Erlang's start scripts know where they are only by heart.
-    for script in ("erl", "start"):
-        for path in draft.glob(f"usr/lib/erlang/**/bin/{script}"):
-            text = path.read_text()
-            path.write_text(text.replace("=/usr/lib/erlang", f"='{unpacked}/usr/lib/erlang'"))
-    draft.rename(unpacked)
+    advice = "install it (as root: apt-get install rabbitmq-server) or do without"
+
+    def amend(draft: pathlib.Path) -> None:
+        # Erlang's start scripts know where they are only by heart.
+        for script in ("erl", "start"):
+            for path in draft.glob(f"usr/lib/erlang/**/bin/{script}"):
+                text = path.read_text()
+                path.write_text(text.replace("=/usr/lib/erlang", f"='{unpacked}/usr/lib/erlang'"))
+
+    debian.fetch("rabbitmq-server", ("erlang-", "rabbitmq-server"), unpacked, advice, amend)
     found = find(unpacked)
     if not found:
-        raise RabbitError(f"the packages in {unpacked} hold no RabbitMQ: {advice}")
+        raise debian.DebianError(f"the packages in {unpacked} hold no RabbitMQ: {advice}")
     return found
-
-
-def _run(
-    command: collections.abc.Sequence[str | pathlib.Path],
-    sorry: str,
-    directory: pathlib.Path | None = None,
-) -> str:
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env=os.environ | {"LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RabbitError(f"{sorry}\n{done.stderr.strip()}")
-    return done.stdout
 
 
 def configuration(
