@@ -132,7 +132,17 @@ def up() -> int:
         help="take the pause of a second after each resource out of convergence; this is NOT "
         "the timing of a real Heat",
     )
+    add(
+        "--resource-limit",
+        action="append",
+        dest="resource_limits",
+        metavar="CLOUD=N",
+        help="a stack in this cloud may have N resources at most, as if its quota were full then; "
+        "may be repeated",
+    )
     given = vars(options.parse_args())
+    if "resource_limits" in given:
+        given["resource_limits"] = _limits(options, given["resource_limits"])
     box = sandbox.Sandbox(given.pop("dir"), given.pop("venv"))
     # What is not said stays as it is.
     settings = dataclasses.replace(box.settings() if box.exists() else default, **given)
@@ -166,6 +176,16 @@ def up() -> int:
     ):
         print(f"    {line:<46} # {why}")
     return 0
+
+
+def _limits(options: argparse.ArgumentParser, given: list[str]) -> dict[str, int]:
+    limits = {}
+    for each in given:
+        cloud, _, limit = each.partition("=")
+        if not (cloud.isdigit() and limit.isdigit()):
+            options.error(f"--resource-limit is given as CLOUD=N, like 3=12, not as {each}")
+        limits[cloud] = int(limit)
+    return limits
 
 
 @command

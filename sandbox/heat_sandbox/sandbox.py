@@ -71,6 +71,8 @@ class Settings:
     spreader_port: int = 8797
     rpc_timeout: int = 60
     fast: bool = False
+    # The most resources in a stack, by the number of the cloud; Heat's own default otherwise.
+    resource_limits: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def check(self) -> None:
         if not 1 <= self.clouds <= len(REGIONS):
@@ -81,6 +83,9 @@ class Settings:
                 f"sandbox takes up to {PORTS} ports, and from {EPHEMERAL} on the kernel hands "
                 "them to outgoing connections"
             )
+        for cloud in self.resource_limits:
+            if cloud not in [str(number) for number in range(1, self.clouds + 1)]:
+                raise SandboxError(f"a limit is given for cloud {cloud}, which there is not")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,7 +274,7 @@ class Sandbox:
         with self._locked():
             self.installation.ensure(TOP / "tools" / "venv")
             if settings.messaging == "rabbit":
-                self._rabbit()
+                self.rabbit()
             if not self._made():
                 self._save(
                     {
@@ -350,6 +355,7 @@ class Sandbox:
                 bus=self._bus(cloud, passwords),
                 convergence=settings.convergence == "on",
                 rpc_timeout=settings.rpc_timeout,
+                resource_limit=settings.resource_limits.get(str(cloud.number)),
                 heat_password=passwords["heat"],
                 domain_admin_password=passwords[identity.HEAT_DOMAIN_ADMIN],
                 encryption_key=passwords["encryption_key"],
@@ -443,7 +449,7 @@ class Sandbox:
             elif state == "dead":
                 self._launch(server)
 
-    def _rabbit(self) -> rabbit.Rabbit:
+    def rabbit(self) -> rabbit.Rabbit:
         """Find RabbitMQ's files, or fetch them to beside the other packages."""
         unpacked = self.installation.path / "rabbitmq"
         found = rabbit.find(unpacked)
@@ -461,7 +467,7 @@ class Sandbox:
             )
         log = self.directory / "log" / server.name
         if server.what == "rabbit":
-            files = self._rabbit()
+            files = self.rabbit()
             command: list[str | pathlib.Path] = [files.script]
             extra = rabbit.environment(
                 self.directory / "etc",
