@@ -116,7 +116,7 @@ class Play:
         self.service.configure()
         self.service.start()
         self.clouds = self.box.clouds()[:3]
-        self.caller = spreader.Caller(self.service)
+        self.caller = spreader.Caller(self.box)
         told(f"Heat Spreader listens on {self.service.url}, behind Keystone. Its operator names")
         told("the clouds, which are entries of the operator's clouds.yaml:")
         known = {c["name"] for c in self.caller.call("GET", "/v1/clouds")["clouds"]}

@@ -42,6 +42,7 @@ class Stat:
     """What /proc/PID/stat says about a process."""
 
     state: str
+    parent: int
     started_at: int
 
 
@@ -55,7 +56,7 @@ def read_stat(pid: int) -> Stat | None:
     fields = text.rpartition(")")[2].split()
     if fields[0] in "ZX":
         return None
-    return Stat(state=fields[0], started_at=int(fields[19]))
+    return Stat(state=fields[0], parent=int(fields[1]), started_at=int(fields[19]))
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -102,8 +103,12 @@ def state(process: Started | None) -> str:
 
 
 def marked(prefix: str) -> list[Started]:
-    """Find this user's processes whose mark is the prefix itself or lies below it."""
-    found = []
+    """Find this user's processes whose mark is the prefix itself or lies below it.
+
+    With their children, for PostgreSQL's write their titles over the mark.
+    """
+    ours: dict[int, Stat] = {}
+    others: dict[int, Stat] = {}
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -113,13 +118,17 @@ def marked(prefix: str) -> list[Started]:
             environ = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
+        if stat is None:
+            continue
+        others[pid] = stat
         for variable in environ:
             name, _, value = os.fsdecode(variable).partition("=")
             if name == MARK and (value == prefix or value.startswith(prefix + "/")):
-                if stat:
-                    found.append(Started(pid, stat.started_at))
+                ours[pid] = others.pop(pid)
                 break
-    return found
+    while children := [pid for pid, stat in others.items() if stat.parent in ours]:
+        ours |= {pid: others.pop(pid) for pid in children}
+    return [Started(pid, stat.started_at) for pid, stat in ours.items()]
 
 
 def alive(processes: collections.abc.Iterable[Started]) -> bool:

@@ -33,12 +33,46 @@ from heat_sandbox import process
 from heat_sandbox import progress
 from heat_sandbox import sandbox
 
+Sections = collections.abc.Mapping[str, collections.abc.Mapping[str, object]]
+
 # Short times, so that a person sees an outage from end to end. A real site keeps the defaults.
 QUICK: dict[str, dict[str, object]] = {
     "health": {"probe_interval": 2, "probe_timeout": 2},
     "engine": {"sweep_interval": 0.5, "progress_interval": 0.5, "retry_interval": 3},
     "spread": {"toleration": 5, "stable": 8},
 }
+
+
+def surroundings(box: sandbox.Sandbox) -> Sections:
+    """What the service has to be told of the sandbox: its clouds, and who asks Keystone."""
+    account = box.account("spreader")
+    return {
+        "api": {"auth_strategy": "keystone"},
+        "clouds": {"config_file": box.clouds_yaml},
+        "keystone_authtoken": {
+            "www_authenticate_uri": account["auth_url"],
+            "auth_url": account["auth_url"],
+            "auth_type": "password",
+            "username": account["username"],
+            "password": account["password"],
+            "project_name": account["project"],
+            "user_domain_id": "default",
+            "project_domain_id": "default",
+            "service_token_roles_required": True,
+        },
+    }
+
+
+def write(conf: pathlib.Path, *parts: Sections) -> None:
+    """Write a configuration file for its owner's eyes; where parts differ the last one counts."""
+    sections: dict[str, dict[str, object]] = {}
+    for part in parts:
+        for section, options in part.items():
+            sections.setdefault(section, {}).update(options)
+    draft = conf.with_suffix(".draft")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(configfiles.ini(sections))
+    draft.rename(conf)
 
 
 class Spreader:
@@ -58,10 +92,13 @@ class Spreader:
     def install(self) -> None:
         """Install this repository into the sandbox's environment, unless it is there as it is."""
         stamp = self.box.installation.path / "spreader.stamp"
+        what = f"{sandbox.TOP}[mysql,postgresql]"
         files = [
             sandbox.TOP / name for name in ("requirements.txt", "setup.cfg", "pyproject.toml")
         ]
-        wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        wanted = hashlib.sha256(
+            what.encode() + b"".join(file.read_bytes() for file in files)
+        ).hexdigest()
         if stamp.exists() and stamp.read_text() == wanted:
             return
         with progress.stage("Installing Heat Spreader"):
@@ -69,7 +106,7 @@ class Spreader:
             if not (sandbox.TOP / ".git").exists():
                 environment.setdefault("PBR_VERSION", "0.0.0")
             done = subprocess.run(
-                [self.box.installation.python, "-m", "pip", "install", "-q", "-e", sandbox.TOP],
+                [self.box.installation.python, "-m", "pip", "install", "-q", "-e", what],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -81,36 +118,16 @@ class Spreader:
                 raise install.InstallError(f"pip failed:\n{done.stdout[-3000:]}")
         stamp.write_text(wanted)
 
-    def configure(
-        self, more: collections.abc.Mapping[str, collections.abc.Mapping[str, object]] = QUICK
-    ) -> None:
+    def configure(self, more: Sections = QUICK) -> None:
         """Write its configuration and migrate its database; ``more`` is added to what it needs."""
         self.directory.mkdir(exist_ok=True, mode=0o700)
-        account = self.box.account("spreader")
-        sections: dict[str, dict[str, object]] = {
+        mine: Sections = {
             "DEFAULT": {"log_file": self.log, "host": "sandbox"},
-            "api": {"auth_strategy": "keystone", "port": self.box.settings().spreader_port},
+            "api": {"port": self.box.settings().spreader_port},
             "database": {"connection": f"sqlite:///{self.directory / 'heat-spreader.sqlite'}"},
-            "clouds": {"config_file": self.box.clouds_yaml},
-            "keystone_authtoken": {
-                "www_authenticate_uri": account["auth_url"],
-                "auth_url": account["auth_url"],
-                "auth_type": "password",
-                "username": account["username"],
-                "password": account["password"],
-                "project_name": account["project"],
-                "user_domain_id": "default",
-                "project_domain_id": "default",
-                "service_token_roles_required": True,
-            },
         }
-        for section, options in more.items():
-            sections.setdefault(section, {}).update(options)
-        draft = self.conf.with_suffix(".draft")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(configfiles.ini(sections))
-        draft.rename(self.conf)
-        self._command("heat-spreader-manage", "--config-file", self.conf, "db", "sync")
+        write(self.conf, surroundings(self.box), mine, more)
+        self.command("heat-spreader-manage", "--config-file", self.conf, "db", "sync")
 
     # Started and stopped
 
@@ -156,7 +173,7 @@ class Spreader:
         except FileNotFoundError:
             return None
 
-    def _command(self, name: str, *arguments: object) -> None:
+    def command(self, name: str, *arguments: object) -> None:
         done = subprocess.run(
             [self.bin / name, *map(str, arguments)],
             env=process.environment(),
@@ -179,18 +196,23 @@ class Spreader:
 class Caller:
     """One user of the sandbox who asks Heat Spreader, and the Heats, over REST."""
 
-    def __init__(self, spreader: Spreader, entry: str = "cloud1") -> None:
-        self._spreader = spreader
-        self._entry = entry
-        account = spreader.box.account(entry)
+    def __init__(
+        self, box: sandbox.Sandbox, entry: str = "cloud1", url: str | None = None
+    ) -> None:
+        """:param url: of the service; where the catalogue says that it is otherwise"""
+        self._box = box
+        self.url = url or f"http://127.0.0.1:{box.settings().spreader_port}"
+        account = box.account(entry)
         self._keystone = identity.Keystone(
             account["auth_url"], account["username"], account["password"], account["project"]
         )
         self.project_id = self._keystone.project_id
 
-    def call(self, method: str, path: str, body: object = None) -> dict[str, typing.Any]:
+    def call(
+        self, method: str, path: str, body: object = None, timeout: float = 20
+    ) -> dict[str, typing.Any]:
         """Ask the service. :raises urllib.error.HTTPError: it refused"""
-        return identity.call(method, self._spreader.url + path, self._keystone.token, body)[0]
+        return identity.call(method, self.url + path, self._keystone.token, body, timeout)[0]
 
     def stack(self, name: str) -> dict[str, typing.Any] | None:
         """One stack; None when there is none of that name."""
@@ -206,7 +228,7 @@ class Caller:
         url = f"{cloud.heat.url}/v1/{self.project_id}/stacks/{name}?resolve_outputs=False"
         try:
             # Topology "separate": this caller's token is of another Keystone, so ask as its own.
-            account = self._spreader.box.account(cloud.name)
+            account = self._box.account(cloud.name)
             keystone = identity.Keystone(
                 account["auth_url"], account["username"], account["password"], account["project"]
             )

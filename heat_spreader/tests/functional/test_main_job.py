@@ -100,7 +100,7 @@ class MainJob:
         cls.service = spreader.Spreader(cls.box, pathlib.Path(sys.executable).parent)
         cls.service.configure(SETTINGS)
         cls.service.start()
-        admin = spreader.Caller(cls.service, "admin")
+        admin = spreader.Caller(cls.box, "admin")
         for name in WEIGHTS:
             admin.call("POST", "/v1/clouds", {"name": name, "shared": True})
 
@@ -114,7 +114,7 @@ class MainJob:
         # What a test before this one killed.
         self.box.up(self.box.settings())
         self.service.start()
-        self.caller = spreader.Caller(self.service)
+        self.caller = spreader.Caller(self.box)
         self.heats = {cloud.name: Heat(self.box, cloud) for cloud in self.box.clouds()}
         self.name = "s" + self.id().rpartition(".")[2].replace("_", "-")  # type: ignore[attr-defined]
         self.addCleanup(self._delete)  # type: ignore[attr-defined]
