@@ -1731,7 +1731,7 @@ class TestManyEngines(world.WorldTest):
 
         def slow(when, what):
             if when == "before" and what in ("renew_claim", "save_round"):
-                self.clock.advance(self.world.lease - 5)
+                self.clock.advance(self.world.lease - self.world.timeout - 5)
                 self.other.sweep()
 
         with self.world.watched(slow):
