@@ -614,7 +614,7 @@ class Round:
             return {}
         return {
             "failures": member.failures + (error.outcome is values.Outcome.BUSY),
-            "retry_at": self._shortly(),
+            "retry_at": self._shortly(member.failures),
         }
 
     def _back_off(self, member: models.Member, problem: str) -> Columns:
@@ -678,8 +678,11 @@ class Round:
                 "status": view.status,
                 "status_reason": view.reason,
             } | written.get(row.id, {})
-            if view.status is plan.MemberStatus.ACTIVE and member.problem:
+            if view.status is plan.MemberStatus.ACTIVE:
                 columns |= {"problem": "", "failures": 0, "retry_at": None}
+                if member.observed == columns["share"]:
+                    # Nobody has anything to fight about any more.
+                    columns |= {"held": member.observed, "conflict": False}
             rows[row.id] = _changes(row, self._stored.get(row.id, {}), columns)
         values_: Columns = {
             "status": decided.status,
@@ -776,9 +779,13 @@ class Round:
                 done[member.id] = {"retry_at": self._shortly()}
         return done
 
-    def _shortly(self) -> datetime.datetime:
-        """When to try again what nobody has to put right: soon, and not all at the same moment."""
+    def _shortly(self, failures: int = 0) -> datetime.datetime:
+        """When to try again what nobody has to put right: soon, and not all at the same moment.
+
+        :param failures: how many times in a row it was tried; after some it is hardly so soon
+        """
         delay = self._settings.retry_interval * random.uniform(0.1, 0.3)  # noqa: S311
+        delay *= min(2 ** (failures // 3), 100)
         return self._now() + datetime.timedelta(seconds=delay)
 
     def _connection(self, member: models.Member) -> Any:

@@ -188,11 +188,18 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     hoped_for = sum(
         max(0, m.held - m.confirmed) for m in members if standings[m.id] is Standing.FROZEN
     )
-    # A raise that failed lowers nothing: what found no room because of it stays where it is.
+    # What has no room only because a raise failed, or because nobody can look, stays where it is.
     crowded = 0
-    if allocated.shortfall and any(bid.capacity is not None for bid in bids):
-        roomy = _allocate(stack, [dataclasses.replace(bid, capacity=None) for bid in bids])[1]
-        crowded = max(0, allocated.shortfall - roomy.shortfall)
+    if allocated.shortfall:
+        roomy = [
+            dataclasses.replace(
+                bid,
+                capacity=None,
+                standing=Standing.RAISABLE if _kept(stack, bid.standing) else bid.standing,
+            )
+            for bid in bids
+        ]
+        crowded = max(0, allocated.shortfall - _allocate(stack, roomy)[1].shortfall)
     # Units beyond what is required, all confirmed: only these may be taken away now.
     spare = max(0, sum(m.confirmed for m in visible) - required - hoped_for - crowded)
 
@@ -267,6 +274,12 @@ def _allocate(
     return target, allocation.towards(base, target, max(0, stack.step - moving))
 
 
+def _kept(stack: values.Stack, stands: allocation.Standing) -> bool:
+    """Allocation leaves the member what it holds, for want of knowing better."""
+    held = stands is Standing.DOWN and stack.rule == allocation.Rule.HOLD
+    return held or stands is Standing.FROZEN
+
+
 def _full(m: values.Member, now: datetime.datetime) -> bool:
     """A raise failed there, and the time for which that is believed has not passed."""
     return m.capacity is not None and m.full_until is not None and m.full_until > now
@@ -320,7 +333,7 @@ def _next(
             return None, View(MemberStatus.ERROR, f"{m.problem} It is tried again ({why})")
         return None, View(MemberStatus.WAITING, f"{m.put_off or 'the cloud is busy'}; {why}")
     if m.phase is Phase.ABSENT:
-        return _absent(stack, m, share, why)
+        return _absent(stack, m, share, why, now)
 
     current = m.observed or 0
     if m.leaving:
@@ -334,14 +347,23 @@ def _next(
     elif left_alone := _left_alone(stack, m, share, why):
         # A check may find that its owner has put it right.
         return _check(m, current, why) if m.check_asked else (None, left_alone)
-    elif m.heat_status == "CREATE_FAILED" and m.owned and not m.confirmed:
-        # A Heat without convergence takes no update of it, and nothing is lost.
-        return (
-            Step(Action.DELETE, m.id, 0, current),
-            View(
-                MemberStatus.CONVERGING, f"Heat failed ({m.heat_status_reason}); made anew; {why}"
-            ),
-        )
+    elif m.heat_status in ("CREATE_FAILED", "DELETE_FAILED") and not m.confirmed:
+        # Heat takes no update of what it could not delete and, without convergence, of what it could
+        # not create. Nothing is lost.
+        if m.owned:
+            return (
+                Step(Action.DELETE, m.id, 0, current),
+                View(
+                    MemberStatus.CONVERGING,
+                    f"Heat failed ({m.heat_status_reason}); made anew; {why}",
+                ),
+            )
+        if m.heat_status == "DELETE_FAILED":
+            return None, View(
+                MemberStatus.ERROR,
+                f"Somebody had the Heat stack in cloud '{m.name}' deleted, and Heat failed "
+                f"({m.heat_status_reason}): delete it there, or remove the member ({why})",
+            )
     settled = MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING
     if m.phase is Phase.FAILED and share >= m.confirmed:
         return (
@@ -414,7 +436,7 @@ def _under_way(
 
 
 def _absent(
-    stack: values.Stack, m: values.Member, share: int, why: str
+    stack: values.Stack, m: values.Member, share: int, why: str, now: datetime.datetime
 ) -> tuple[Step | None, View]:
     """A member in sight that has no Heat stack."""
     if m.leaving:
@@ -438,7 +460,7 @@ def _absent(
             f"there, remove the member, or create the stack with a template ({why})",
         )
     if share == 0:
-        if m.problem and m.capacity == 0:
+        if m.problem and _full(m, now):
             return None, View(MemberStatus.FULL, f"{m.problem} More is tried again later.")
         return None, View(MemberStatus.ACTIVE, why)
     return (

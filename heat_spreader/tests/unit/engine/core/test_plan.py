@@ -518,6 +518,31 @@ CASES = {
         seed(None, failed(0, 2) | {"heat_status": "CREATE_FAILED", "owned": False}),
         ["b 2→2"],
     ),
+    "a deletion that failed is asked for again": (
+        STACK,
+        seed(None, failed(2, 0) | {"heat_status": "DELETE_FAILED"}),
+        ["delete b"],
+    ),
+    "a deletion by others that failed is theirs": (
+        TAKEN_OVER,
+        seed(None, failed(2, 0) | {"heat_status": "DELETE_FAILED", "owned": False}),
+        [],
+    ),
+    "full: nothing is lowered that has no room elsewhere": (
+        stack(count=13),
+        seed({"maximum": 9}, full(2), {"draining": True}, units=(9, 2, 2), weights=".8 .1 .1"),
+        [],
+    ),
+    "ceil: nothing is lowered for a new cloud in doubt": (
+        stack(rounding="ceil"),
+        seed(None, None, SUSPECT, units=(6, 4, 0), weights=".4 .2 .4"),
+        [],
+    ),
+    "hold in the middle of an outage lowers nobody": (
+        stack(rule="hold"),
+        seed(DOWN, None, None, units=(0, 10, 0), weights="1 0 0"),
+        [],
+    ),
     # changed or deleted by somebody else
     "drift is left as it is": (
         stack(drift=values.Drift.REPORT),
