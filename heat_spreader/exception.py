@@ -34,6 +34,7 @@ do. It knows nothing of the framework: one hook in the API turns it into an answ
     │   ├── CloudInUse                 409 spreader.cloud_in_use
     │   └── AmbiguousName              409 spreader.ambiguous_name
     ├── ConcurrentUpdate               412 spreader.concurrent_update
+    ├── Unavailable                    503 spreader.unavailable
     └── StartupError                   (a command cannot start; never reaches the API)
 """
 
@@ -145,6 +146,15 @@ class ConcurrentUpdate(SpreaderException):
     message = (
         "Stack '%(stack)s' is at generation %(current)s, not %(wanted)s: somebody changed it in "
         "the meantime. Read it again and repeat your change."
+    )
+
+
+class Unavailable(SpreaderException):
+    code = 503
+    error = "spreader.unavailable"
+    message = (
+        "The database does not answer. Try again in some seconds; if this was a change, look first "
+        "whether it was made."
     )
 
 

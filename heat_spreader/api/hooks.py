@@ -43,7 +43,7 @@ CODES = {
     412: exception.ConcurrentUpdate.error,
     413: exception.BodyTooLarge.error,
     415: "spreader.unsupported_media_type",
-    503: "spreader.unavailable",
+    503: exception.Unavailable.error,
 }
 
 # What middleware has to say, in words that help.
@@ -89,7 +89,15 @@ class ErrorHook(hooks.PecanHook):
 
     def on_error(self, state: Any, error: Exception) -> webob.Response | None:
         environ = state.request.environ
-        if isinstance(error, exception.SpreaderException) and error.code < 500:
+        if isinstance(error, exception.Unavailable):
+            # Expected, so no trace; the cause is the last that the driver said.
+            LOG.error(
+                "No answer to %s %s: the database does not answer (%s)",
+                environ.get("REQUEST_METHOD"),
+                environ.get("PATH_INFO"),
+                _first_line(error.__cause__),
+            )
+        if isinstance(error, exception.SpreaderException) and error.code != 500:
             return error_response(environ, error.code, str(error), error.error)
         if isinstance(error, webob.exc.HTTPException):
             if error.status_int < 400:
@@ -108,6 +116,11 @@ class ErrorHook(hooks.PecanHook):
             exc_info=error,
         )
         return error_response(environ, 500, exception.SpreaderException.message)
+
+
+def _first_line(error: BaseException | None) -> str:
+    """Without the statement and its parameters, which come after it and may be secret."""
+    return str(error).partition("\n")[0]
 
 
 def _kept(response: webob.Response) -> dict[str, str]:

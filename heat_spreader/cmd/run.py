@@ -149,7 +149,7 @@ def main() -> int:
         if conf.api.auth_strategy == "none":
             _register_clouds(conf)
         db_api.dispose()
-    except exception.StartupError as error:
+    except (exception.StartupError, exception.Unavailable) as error:
         print(error, file=sys.stderr)
         return 1
     except db_exc.DBError as error:

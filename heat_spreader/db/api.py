@@ -15,19 +15,23 @@
 The modules are named after nouns and hold every query and every write, one function each; callers
 get rows that are read-only and detached. A race is settled by one conditional UPDATE and its row
 count. Transactions are short: nothing there waits for HTTP or RPC, and retries (deadlock, lost
-connection) happen around a whole function.
+connection, failover) happen around a whole function.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import datetime
+import functools
+import random
 import sqlite3
+import time
 from typing import Any
 
 from oslo_config import cfg
-from oslo_db import api as oslo_db_api
 from oslo_db import exception as db_exc
 from oslo_db.sqlalchemy import enginefacade
+from oslo_db.sqlalchemy import exc_filters
 import sqlalchemy as sa
 from sqlalchemy import orm
 
@@ -37,14 +41,94 @@ from heat_spreader.db import models
 
 _facade = enginefacade.transaction_context()
 
-retry = oslo_db_api.wrap_db_retry(
-    max_retries=10,
-    retry_interval=0.05,
-    inc_retry_interval=True,
-    max_retry_interval=1,
-    retry_on_deadlock=True,
-    retry_on_disconnect=True,
-)
+# Seconds in which a function is begun again. A user waits no longer for the answer that the database
+# is away; an engine does not have to, as its loops come again and its claims run out.
+PATIENCE = 1.5
+# Seconds to wait for a connection: the host of the database may swallow packets.
+CONNECT_TIMEOUT = 2
+
+# What the database says of a transaction that it has undone for the sake of another one: MariaDB's
+# numbers, PostgreSQL's SQLSTATEs, SQLite's results. oslo.db knows some of them, by their texts; those
+# of Galera differ from release to release and PostgreSQL's from language to language.
+_UNDONE = {
+    1020,  # Record has changed since last read
+    1205,  # Lock wait timeout exceeded
+    1213,  # Deadlock, or a conflict with another node of Galera
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "55P03",  # lock_not_available
+    sqlite3.SQLITE_BUSY,
+}
+# What a server says that is on its way out, not yet in, or after a failover not the right one. That
+# the connection stands does not make it any use: there has to be a new one, perhaps to another server.
+_AWAY = {
+    1040,  # Too many connections
+    1047,  # WSREP has not yet prepared node for application use
+    1053,  # Server shutdown in progress
+    1290,  # running with --read-only
+    1792,  # Cannot execute statement in a READ ONLY transaction
+    1836,  # Running in read-only mode
+    1927,  # Connection was killed
+    2006,  # Server has gone away
+    2013,  # Lost connection
+    "08000",  # connection_exception, as a proxy in between says
+    "08003",  # connection_does_not_exist
+    "08006",  # connection_failure
+    "25006",  # read_only_sql_transaction
+    "57P01",  # admin_shutdown
+    "57P02",  # crash_shutdown
+    "57P03",  # cannot_connect_now
+}
+
+
+@exc_filters.filters("mysql", sa.exc.DBAPIError, ".*")
+@exc_filters.filters("postgresql", sa.exc.DBAPIError, ".*")
+@exc_filters.filters("sqlite", sa.exc.DBAPIError, ".*")
+def _name_what_passes(error: Any, match: Any, dialect: str, is_disconnect: bool) -> None:
+    """Among oslo.db's own filters, as a listener of ours would come too late.
+
+    :raises DBDeadlock, DBConnectionError: which ``retry`` knows
+    """
+    driver = error.orig
+    code = driver.args[0] if driver.args else None
+    if dialect == "postgresql":
+        code = getattr(driver, "pgcode", None) or getattr(driver, "sqlstate", None)
+        if code is None and isinstance(error, sa.exc.OperationalError):
+            # Not the server has said it, but libpq: there is no connection, or none any more.
+            raise db_exc.DBConnectionError(error)
+    elif dialect == "sqlite":
+        code = getattr(driver, "sqlite_errorcode", None)
+    if code in _UNDONE:
+        raise db_exc.DBDeadlock(error)
+    if code in _AWAY:
+        raise db_exc.DBConnectionError(error)
+
+
+def retry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the whole function again when its transaction was undone or the connection lost.
+
+    When the connection is lost in the very moment of the commit, nobody knows whether it was done. It
+    is then made once more: a change to the same end, with a second event, or refused as made already.
+
+    :raises Unavailable: within ``PATIENCE`` seconds it did not come to an end
+    """
+
+    @functools.wraps(function)
+    def until_done(*args: Any, **kwargs: Any) -> Any:
+        end = time.monotonic() + PATIENCE
+        pause = 0.05
+        while True:
+            try:
+                return function(*args, **kwargs)
+            except (db_exc.DBConnectionError, db_exc.DBDeadlock) as error:
+                # At random, or two that met would meet again.
+                wait = random.uniform(pause / 2, pause)  # noqa: S311
+                if time.monotonic() + wait > end:
+                    raise exception.Unavailable() from error
+            time.sleep(wait)
+            pause = min(2 * pause, 0.25)
+
+    return until_done
 
 
 def configure(conf: cfg.ConfigOpts) -> None:
@@ -60,7 +144,7 @@ def configure(conf: cfg.ConfigOpts) -> None:
             # A second engine for readers, so that only writers pay for BEGIN IMMEDIATE.
             options["slave_connection"] = url
     for option in ("connection", "slave_connection"):
-        options[option] = _with_all_of_unicode(options[option])
+        options[option] = _with_defaults(options[option])
     _facade.configure(**options)
     _facade.append_on_engine_create(_sqlite_listeners())
 
@@ -69,14 +153,19 @@ def _is_file(url: sa.URL) -> bool:
     return url.database not in (None, "", ":memory:")
 
 
-def _with_all_of_unicode(url: str | None) -> str | None:
-    """oslo.db asks MariaDB for "utf8", which there has no character of more than three bytes."""
-    if not url or not url.startswith(("mysql", "mariadb")):
+def _with_defaults(url: str | None) -> str | None:
+    """What the drivers are to be told, unless the operator has told them."""
+    if not url:
         return url
     parsed = sa.make_url(url)
-    if "charset" not in parsed.query:
-        parsed = parsed.update_query_dict({"charset": "utf8mb4"})
-    return parsed.render_as_string(hide_password=False)
+    defaults: dict[str, str] = {}
+    if parsed.drivername.startswith(("mysql", "mariadb")):
+        # oslo.db asks MariaDB for "utf8", which there has no character of more than three bytes.
+        defaults["charset"] = "utf8mb4"
+    if parsed.get_driver_name() in ("pymysql", "mysqldb", "psycopg2", "psycopg"):
+        defaults["connect_timeout"] = str(CONNECT_TIMEOUT)
+    parsed = parsed.update_query_dict({**defaults, **parsed.query})
+    return parsed.render_as_string(hide_password=False) if defaults else url
 
 
 # A connection to an SQLite file that does nothing but stay open. When the last one is closed, which
@@ -167,6 +256,6 @@ def duplicate(error: exception.SpreaderException) -> Iterator[None]:
 
 @retry
 def ping(ctx: context.RequestContext) -> None:
-    """:raises DBError: the database does not answer"""
+    """:raises Unavailable: the database does not answer"""
     with reader(ctx) as session:
         session.execute(sa.select(1))

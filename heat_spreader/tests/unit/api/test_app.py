@@ -14,6 +14,7 @@
 
 import io
 import json
+import sqlite3
 from typing import Any
 
 import fixtures as fixtures_lib
@@ -21,6 +22,7 @@ from keystoneauth1 import loading
 from keystonemiddleware import auth_token
 from oslo_config import cfg
 from oslotest import base
+import sqlalchemy as sa
 import webtest
 
 from heat_spreader import context
@@ -390,6 +392,49 @@ class TestLoopback(APITest):
         for host in ("127.0.0.1", "::1", "localhost"):
             self.api.config.set("api", host=host)
             app.check_auth_strategy(self.api.config.conf)
+
+
+class TestDatabaseAway(APITest):
+    def test_every_request_is_told_to_come_again(self):
+        self.patch(db_api, "PATIENCE", 0.1)
+        log = self.useFixture(fixtures_lib.FakeLogger("heat_spreader"))
+        self.api.config.set("database", max_retries=0)  # or oslo.db waits before it begins
+        for scheme in ("mysql+pymysql", "postgresql+psycopg2"):
+            # A port on which nobody listens.
+            url = f"{scheme}://someone:s3same@127.0.0.1:1/spreader"
+            self.api.config.set("database", connection=url)
+            db_api.configure(self.api.config.conf)
+            for method, path, body in (
+                ("GET", "/v1/stacks", b""),
+                ("POST", "/v1/stacks", b'{"name": "web", "count": 1, "description": "hidden"}'),
+                ("DELETE", "/v1/clouds/east", b""),
+            ):
+                response = self.http.request(
+                    path, method=method, body=body, content_type="application/json", status=503
+                )
+                error = self.error(response)
+                self.assertEqual("spreader.unavailable", error["code"])
+                self.assertIn("The database does not answer. Try again", error["detail"])
+                self.assertIn(f"No answer to {method} {path}: the database", log.output)
+                for text in (response.text, log.output):
+                    for word in ("Traceback", "s3same", "hidden", "SELECT"):
+                        self.assertNotIn(word, text)
+                self.assertNotIn("127.0.0.1", response.text)
+
+    def test_who_waits_too_long_for_others_is_told_the_same(self):
+        self.patch(db_api, "PATIENCE", 0)
+        engine = db_api.engine()
+
+        def locked(cursor: Any, statement: str, *_: Any) -> None:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+
+        sa.event.listen(engine, "do_execute", locked)
+        response = self.http.post_json("/v1/stacks", {"name": "web", "count": 1}, status=503)
+        self.assertEqual("spreader.unavailable", self.error(response)["code"])
+        sa.event.remove(engine, "do_execute", locked)
+        self.http.post_json("/v1/stacks", {"name": "web", "count": 1}, status=202)
 
 
 class TestHealth(APITest):
