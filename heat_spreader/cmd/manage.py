@@ -35,7 +35,7 @@ def _version(conf: cfg.ConfigOpts) -> int:
 
 def _check(conf: cfg.ConfigOpts) -> int:
     migration.check()
-    print(f"The database is at the head revision, {migration.version()}.")
+    print(f"This version can work on the database, which is at revision {migration.version()}.")
     return 0
 
 
@@ -51,7 +51,7 @@ def _add_commands(subparsers: object) -> None:
         run=_version
     )
     commands.add_parser(
-        "check", help="Exit with 1 unless the database is at the head revision."
+        "check", help="Exit with 1 unless this version can work on the database."
     ).set_defaults(run=_check)
 
 

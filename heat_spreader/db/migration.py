@@ -23,10 +23,13 @@ from alembic import config as alembic_config
 from alembic import script
 from alembic import util
 from alembic.runtime import migration
+from oslo_log import log
 import sqlalchemy as sa
 
 from heat_spreader import exception
 from heat_spreader.db import api
+
+LOG = log.getLogger(__name__)
 
 
 def _config() -> alembic_config.Config:
@@ -68,10 +71,23 @@ def _run(operation: Any, revision: str, engine: sa.Engine | None) -> None:
 
 
 def check() -> None:
-    """:raises StartupError: the database is not at the head revision"""
+    """A database of a newer version is good enough: its migrations have only added to ours.
+
+    :raises StartupError: the database is older than this code, or was never migrated
+    """
     found, wanted = version(), head()
-    if found != wanted:
-        raise exception.StartupError(
-            reason=f"the database is at revision {found or 'none'}, this version needs {wanted}; "
-            "run 'heat-spreader-manage db sync'"
+    if found == wanted:
+        return
+    directory = script.ScriptDirectory.from_config(_config())
+    if found is not None and found not in {known.revision for known in directory.walk_revisions()}:
+        LOG.warning(
+            "The database is at revision %s, which is newer than this version (%s). That is fine in the "
+            "middle of an upgrade by one version; finish it.",
+            found,
+            wanted,
         )
+        return
+    raise exception.StartupError(
+        reason=f"the database is at revision {found or 'none'}, this version needs {wanted}; "
+        "run 'heat-spreader-manage db sync'"
+    )
