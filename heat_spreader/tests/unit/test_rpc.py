@@ -31,6 +31,7 @@ import uuid
 
 import fixtures
 import kombu
+import oslo_messaging
 from oslotest import base
 
 from heat_spreader import context
@@ -141,6 +142,38 @@ class Nudges:
         client.reconcile(self.context(), "public")
         self.assertEqual("public", endpoint.heard.get(timeout=10)[1])
         self.assertTrue(endpoint.heard.empty())
+
+    def test_an_engine_takes_what_an_api_of_version_1_0_sends(self):
+        transport = self.bus()
+        endpoint = self.serve(transport)
+        old = oslo_messaging.get_rpc_client(
+            transport,
+            oslo_messaging.Target(topic="spreader-engine", version="1.0"),
+            serializer=rpc.ContextSerializer(),
+        )
+        old.cast(self.context(), "reconcile", stack_id="some-stack")
+        ctx, stack_id = endpoint.heard.get(timeout=10)
+        self.assertEqual(("alice", "some-stack"), (ctx.user_id, stack_id))
+
+    def test_an_engine_of_version_1_0_takes_a_nudge(self):
+        """A message says the version that its method came with, and not the newest."""
+        transport = self.bus()
+        endpoint = Endpoint()
+        endpoint.target = oslo_messaging.Target(version="1.0")
+        server = rpc.Server(
+            oslo_messaging.get_rpc_server(
+                transport,
+                oslo_messaging.Target(topic="spreader-engine", server="here"),
+                [endpoint],
+                serializer=rpc.ContextSerializer(),
+                access_policy=oslo_messaging.DefaultRPCAccessPolicy,
+            )
+        )
+        server.start()
+        self.servers.append(server)
+        self.addCleanup(self.stop)
+        rpc.EngineClient(transport).reconcile(self.context(), "some-stack")
+        self.assertEqual("some-stack", endpoint.heard.get(timeout=10)[1])
 
 
 class TestInOneProcess(Nudges, BusTestCase):
