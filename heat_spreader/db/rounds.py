@@ -337,16 +337,19 @@ def nudge_stacks(ctx: context.RequestContext, stack_ids: Iterable[str]) -> None:
 
 
 def nudge_cloud(session: orm.Session, cloud_id: str, moment: datetime.datetime) -> None:
-    session.execute(
-        sa.update(models.Stack)
-        .where(
-            models.Stack.id.in_(
-                sa.select(models.Member.stack_id).where(models.Member.cloud_id == cloud_id)
-            )
+    """Make the stacks with a member in this cloud due."""
+    # Not with a subquery: for an UPDATE, MariaDB before 11.1 would read, and lock, all the stacks there
+    # are. Who joins the cloud in between is due by that.
+    ids = session.scalars(
+        sa.select(models.Member.stack_id).where(models.Member.cloud_id == cloud_id)
+    ).all()
+    for start in range(0, len(ids), 500):  # keep the IN list within every backend
+        session.execute(
+            sa.update(models.Stack)
+            .where(models.Stack.id.in_(ids[start : start + 500]))
+            .values(due_at=moment)
+            .execution_options(synchronize_session=False)
         )
-        .values(due_at=moment)
-        .execution_options(synchronize_session=False)
-    )
 
 
 @db_api.retry
