@@ -107,9 +107,12 @@ engine_opts: list[cfg.Opt] = [
     ),
     cfg.FloatOpt(
         "resync_interval",
-        default=300.0,
+        default=3600.0,
         min=1.0,
-        help="Seconds after which a quiet stack gets a round although nothing seems to have moved.",
+        help="Seconds after which a quiet stack gets a round although nothing seems to have moved. "
+        "Whatever moves in a cloud is seen in its listing and leads to a round at once, so this only "
+        "makes good what nobody thought of. A lower value costs rounds: at 300 seconds 10 000 stacks "
+        "need 33 of them each second.",
     ),
     cfg.FloatOpt(
         "claim_lease",

@@ -201,7 +201,9 @@ class Look:
 
 
 # Every observer asks these every few seconds, so they are not put together anew each time.
-_THE_CLOUD = sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
+_THE_CLOUD = (
+    sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
+)
 _OBSERVATIONS = sa.select(models.Observation).where(
     models.Observation.cloud_id == sa.bindparam("cloud")
 )
@@ -261,7 +263,11 @@ def record_observation(
         adopted, buried = session.execute(_BESIDE, asked).one()
         graves = session.scalars(_GRAVES, asked) if buried else ()
         return Look(
-            moment, cloud, observations, bool(adopted), {grave.member_id: grave for grave in graves}
+            moment,
+            cloud,
+            observations,
+            bool(adopted),
+            {grave.member_id: grave for grave in graves},
         )
 
 

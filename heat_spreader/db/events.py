@@ -12,6 +12,8 @@
 
 """The record of what was asked, decided and done: append and read, nothing else."""
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import datetime
 from typing import Any
 
@@ -36,26 +38,51 @@ def add_event(
     evidence: Any = None,
 ) -> None:
     """Append an event within the transaction that it records."""
-    project_id = stack.project_id if stack is not None else None
-    if stack is None and cloud is not None and not cloud.shared:
-        project_id = cloud.project_id
-    session.add(
-        models.Event(
-            project_id=project_id,
-            stack_id=stack.id if stack is not None else None,
-            stack_name=stack.name if stack is not None else None,
-            cloud_id=cloud.id if cloud is not None else None,
-            cloud_name=cloud.name if cloud is not None else None,
-            type=type,
-            message=message,
-            before=before,
-            after=after,
-            evidence=evidence,
-            actor=ctx.user_id or "engine",
-            request_id=ctx.request_id,
-            created_at=db_api.now(session),
+    event = {"before": before, "after": after, "evidence": evidence}
+    add_events(session, ctx, stack, [{"type": type, "message": message, "cloud": cloud, **event}])
+
+
+def add_events(
+    session: orm.Session,
+    ctx: context.RequestContext,
+    stack: models.Stack | None,
+    events: Sequence[Mapping[str, Any]],
+) -> None:
+    """Append events within the transaction that they record.
+
+    :param events: type and message of each; cloud, before, after and evidence where it has them
+    """
+    if not events:
+        return
+    moment = db_api.now(session)
+    rows = []
+    for event in events:
+        cloud = event.get("cloud")
+        project_id = stack.project_id if stack is not None else None
+        if stack is None and cloud is not None and not cloud.shared:
+            project_id = cloud.project_id
+        rows.append(
+            {
+                "project_id": project_id,
+                "stack_id": stack.id if stack is not None else None,
+                "stack_name": stack.name if stack is not None else None,
+                "cloud_id": cloud.id if cloud is not None else None,
+                "cloud_name": cloud.name if cloud is not None else None,
+                "type": event["type"],
+                "message": event["message"],
+                "before": event.get("before"),
+                "after": event.get("after"),
+                "evidence": event.get("evidence"),
+                "actor": ctx.user_id or "engine",
+                "request_id": ctx.request_id,
+                "created_at": moment,
+            }
         )
-    )
+    session.connection().execute(_INSERT, rows)
+
+
+_EVENTS: Any = models.Event.__table__
+_INSERT = sa.insert(_EVENTS)
 
 
 @db_api.retry

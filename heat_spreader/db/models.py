@@ -19,6 +19,7 @@ naive UTC, taken from the database's own clock (see ``heat_spreader.db.api.now``
 import datetime
 import json
 from typing import Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -173,6 +174,12 @@ class Stack(Base):
     members: orm.Mapped[list["Member"]] = orm.relationship(
         order_by="Member.position", cascade="all, delete-orphan", passive_deletes=True
     )
+    if TYPE_CHECKING:
+        templated: bool
+
+
+# Known without the template itself, which most of those who ask do not load.
+sa.inspect(Stack).add_property("templated", orm.column_property(Stack.template.is_not(None)))
 
 
 class Member(Base):

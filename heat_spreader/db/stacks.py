@@ -33,6 +33,11 @@ from heat_spreader.db import events as db_events
 from heat_spreader.db import models
 
 _STACK_WITH_MEMBERS = orm.selectinload(models.Stack.members).joinedload(models.Member.cloud)
+# What may be large, and is needed by whoever shows the stack or creates a Heat stack from it only.
+WITHOUT_CONTENT = tuple(
+    orm.defer(column, raiseload=True)
+    for column in (models.Stack.template, models.Stack.environment, models.Stack.files)
+)
 
 
 @db_api.retry
@@ -117,12 +122,7 @@ def list_stacks(
     filters = dict(filters or {})
     with db_api.reader(ctx) as session:
         # A page of a thousand templates would fill the memory, and no list shows them.
-        query = sa.select(models.Stack).options(
-            _STACK_WITH_MEMBERS,
-            orm.defer(models.Stack.template, raiseload=True),
-            orm.defer(models.Stack.environment, raiseload=True),
-            orm.defer(models.Stack.files, raiseload=True),
-        )
+        query = sa.select(models.Stack).options(_STACK_WITH_MEMBERS, *WITHOUT_CONTENT)
         if project_id is not None:
             query = query.where(models.Stack.project_id == project_id)
         if "cloud_id" in filters:
@@ -333,11 +333,13 @@ def load_stack(session: orm.Session, stack_id: str) -> models.Stack:
     return stacks[0]
 
 
-def load_stacks(session: orm.Session, stack_ids: Sequence[str]) -> Sequence[models.Stack]:
+def load_stacks(
+    session: orm.Session, stack_ids: Sequence[str], *options: Any
+) -> Sequence[models.Stack]:
     """Stacks with all that belongs to them, as they are now, in any order."""
     return session.scalars(
         sa.select(models.Stack)
-        .options(_STACK_WITH_MEMBERS)
+        .options(_STACK_WITH_MEMBERS, *options)
         .where(models.Stack.id.in_(stack_ids))
         .execution_options(populate_existing=True)
     ).all()

@@ -34,6 +34,7 @@ from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
+from heat_spreader.db import stacks as db_stacks
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
 from heat_spreader.engine import lanes
@@ -192,6 +193,8 @@ class Round:
         self._seen: Mapping[str, Columns] = {}
         self._forgotten: set[str] = set()
         self._at_once = False
+        # With template, environment and files, once a Heat stack is to be created.
+        self._content: models.Stack | None = None
         # What this round has stored of members already.
         self._stored: Mapping[str, Columns] = {}
         # Members that could not be read in this round, and those whose step was put off; and why.
@@ -265,7 +268,7 @@ class Round:
             return False
         if member.heat_stack_id is None:
             # Unless nothing was ever asked for there.
-            return self._stack.template is None or member.written_at is not None
+            return not self._stack.templated or member.written_at is not None
         if self._interrupted:
             return True
         row = snapshot.heat_stacks.get(member.heat_stack_id)
@@ -298,7 +301,7 @@ class Round:
         connection = self._connection(member)
         if member.heat_stack_id is not None:
             return heat.get_stack(connection, self._stack.name, member.heat_stack_id)
-        if self._stack.template is None:
+        if not self._stack.templated:
             return heat.get_stack(connection, self._stack.name)
         return heat.find_stack(connection, observe.member_tag(member.id))
 
@@ -457,10 +460,18 @@ class Round:
         # Before it is asked for: a process that is stopped in between must not believe that it has just
         # been renewed.
         renewed = time.monotonic()
-        if not db_rounds.renew_claim(
-            self._ctx, self._stack, self._settings.claim_lease
-        ) or not db_rounds.save_members(self._ctx, self._stack, rows, self._events):
+        # Until then our own clock answers for the claim, before each write and at the end.
+        stale = time.monotonic() - self._renewed > self._settings.claim_lease / 3
+        if not (stale or intents):
+            return
+        if stale:
+            if not db_rounds.renew_claim(self._ctx, self._stack, self._settings.claim_lease):
+                raise ClaimLost
+            self._renewed = time.monotonic()
+        if not db_rounds.save_members(self._ctx, self._stack, rows, self._events):
             raise ClaimLost
+        if intents:
+            self._content = db_stacks.get_stack(self._ctx, self._stack.id, None)
         self._stored = rows
         self._events = []
         self._renewed = renewed
@@ -492,12 +503,14 @@ class Round:
         stack = self._stack
         heat_stack_id = self._after_reading(member, "heat_stack_id") or ""
         if step.action is plan.Action.CREATE:
+            content = self._content
+            assert content is not None  # noqa: S101 - read before the first write
             heat_id = heat.create_stack(
                 connection,
                 name=stack.name,
-                template=stack.template or "",
-                environment=stack.environment,
-                files=stack.files,
+                template=content.template or "",
+                environment=content.environment,
+                files=content.files,
                 parameters=stack.parameters
                 | member.parameters
                 | {stack.count_parameter: step.units},
@@ -845,7 +858,7 @@ def _wanted(stack: models.Stack, update_deadline: float) -> values.Stack:
         surge=stack.surge,
         toleration=stack.failover_toleration,
         stable=stack.failback_stable,
-        templated=stack.template is not None,
+        templated=stack.templated,
         deleting=stack.deleting,
         release=stack.release,
         forget=stack.forget,

@@ -205,7 +205,8 @@ class TestObservations(backends.DatabaseTestCase):
         self.assertEqual(
             [("here", "ok", look.moment), ("there", "unreachable")],
             [
-                (row.observer, row.outcome) + ((row.observed_at,) if row.observer == "here" else ())
+                (row.observer, row.outcome)
+                + ((row.observed_at,) if row.observer == "here" else ())
                 for row in sorted(look.observations, key=lambda row: row.observer)
             ],
         )

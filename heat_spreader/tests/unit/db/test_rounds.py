@@ -14,6 +14,8 @@
 
 import datetime
 
+import sqlalchemy as sa
+
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.db import clouds as db_clouds
@@ -75,6 +77,16 @@ class TestClaimDue(backends.DatabaseTestCase):
             self.assertEqual([claim.stack.name], [m.cloud.name for m in claim.stack.members])
         self.assertEqual([a], [claim.stack.id for claim in self.taken(owner="two")])
         self.assertEqual([], self.taken())
+
+    def test_no_template_is_read(self):
+        """Nor what comes with it: only creations need them, and they may be large."""
+        large = {"environment": "e" * 1000, "files": {"f": "f" * 1000}}
+        self.stack("made", template="t" * 1000, **large)
+        self.stack("adopted")
+        for claim in self.taken():
+            self.assertEqual(claim.stack.name == "made", claim.stack.templated)
+            unloaded = sa.inspect(claim.stack).unloaded
+            self.assertTrue({"template", "environment", "files"} <= unloaded, unloaded)
 
     def test_what_an_engine_left_is_taken_over_as_interrupted(self):
         stack = self.stack()

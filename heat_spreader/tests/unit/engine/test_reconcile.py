@@ -686,27 +686,32 @@ class TestFaults(Faults):
 
     def test_the_database_fails(self):
         """Whatever an engine meets: it says so, and the next rounds make it good."""
-        web = self.world.create_stack()
-        self.world.settle(web, self.engine)
-        for moment in ("after renew_claim", "before save_members", "before save_round"):
-            failed = []
-
-            def fail(when, what, moment=moment, failed=failed):
-                if not failed and f"{when} {what}" == moment:
-                    failed.append(moment)
-                    raise RuntimeError("the database went away")
-
-            count = 20 if self.world.row(web).count == 10 else 10
-            self.world.change(web, count=count)
-            with self.world.watched(fail):
-                self.engine.work()
-            self.assertEqual([moment], failed)
-            row = self.world.row(web)
-            self.assertEqual(("ERROR", None), (row.status, row.claimed_by))
-            self.assertIn("unexpected error", row.status_reason)
+        self.engine.look()
+        for moment in ("before save_members", "after save_members", "before save_round"):
+            web = self.world.create_stack(name=moment.replace(" ", "-"))
+            self.work_that_fails(web, moment)
             self.world.settle(web, self.engine)
-            self.assertEqual(count, sum(self.world.units()), moment)
+            self.assertEqual((6, 2, 2), self.world.units(moment.replace(" ", "-")), moment)
+            self.world.change(web, count=20)
+            self.work_that_fails(web, "before save_round")
+            self.world.settle(web, self.engine)
+            self.assertEqual(20, sum(self.world.units(moment.replace(" ", "-"))), moment)
             self.assertEqual([], self.world.events(web, "member.drift"))
+
+    def work_that_fails(self, stack, moment):
+        failed = []
+
+        def fail(when, what):
+            if not failed and f"{when} {what}" == moment:
+                failed.append(moment)
+                raise RuntimeError("the database went away")
+
+        with self.world.watched(fail):
+            self.engine.work()
+        self.assertEqual([moment], failed)
+        row = self.world.row(stack)
+        self.assertEqual(("ERROR", None), (row.status, row.claimed_by))
+        self.assertIn("unexpected error", row.status_reason)
 
 
 def wanted(seen):
@@ -1619,7 +1624,7 @@ class TestManyEngines(world.WorldTest):
             self.world.settle(stack, self.other)
             self.world.until(lambda name=name: self.world.units(name) == units, self.other)
         # The claim is one more; nothing is wrong with an engine that stands still before it.
-        self.assertGreaterEqual(length, 5)
+        self.assertGreaterEqual(length, 4)
         for cloud_heat in self.heats.values():
             names = [made.name for made in cloud_heat.live()]
             self.assertEqual(len(set(names)), len(names))
@@ -1652,7 +1657,7 @@ class TestManyEngines(world.WorldTest):
             return proceed()
 
         def token_ends(when, what):
-            if (when, what) == ("after", "save_members"):
+            if (when, what) == ("after", "claim_stack"):
                 self.world.keystone.fault(keystone)
                 self.world.connections.forget()
 
