@@ -53,6 +53,8 @@ WITHOUT_BROKER = 1.0
 WITHOUT_DATABASE = 2.0
 # A server that is back is found by all who lost it within this time.
 RETURN = 3.0
+# More than an update lasts; one that lasts longer has lost its Heat and is sent again.
+UPDATE = 40.0
 # All is right, and this much later still is.
 STABLE = 5.0
 
@@ -105,6 +107,9 @@ def schedule(seed: int, length: float) -> dict[str, list[Outage]]:
     return planned
 
 
+Say = collections.abc.Callable[[str], None]
+
+
 class Log:
     """Says what happens, with the time since the beginning, from many threads."""
 
@@ -121,7 +126,7 @@ class Outages:
     """Carries a schedule out, one thread for each lane, and remembers when what was away."""
 
     def __init__(
-        self, box: sandbox.Sandbox, deployed: site.Site, seed: int, length: float, log: Log
+        self, box: sandbox.Sandbox, deployed: site.Site, seed: int, length: float, log: Say
     ) -> None:
         self._box = box
         self._site = deployed
@@ -136,6 +141,7 @@ class Outages:
         ]
 
     def start(self) -> None:
+        self._began = time.monotonic()
         for thread in self._threads:
             thread.start()
 
@@ -150,11 +156,16 @@ class Outages:
             away <= ended and began <= back + RETURN for away, back in list(self._away[name])
         )
 
+    def away(self, name: str, began: float, ended: float) -> int:
+        """Take note of an outage; its place among those of that name."""
+        self._away[name].append((began, ended))
+        return len(self._away[name]) - 1
+
     def _run(self, outages: list[Outage]) -> None:
         for outage in outages:
             # A start that took long moves what follows it.
-            time.sleep(max(0.0, self._log.began + outage.at - time.monotonic()))
-            if time.monotonic() > self._log.began + self._length:
+            time.sleep(max(0.0, self._began + outage.at - time.monotonic()))
+            if time.monotonic() > self._began + self._length:
                 return
             try:
                 self._carry_out(outage)
@@ -168,9 +179,8 @@ class Outages:
         kind = name.rstrip("-123")
         self._log(f"{name} {outage.how}, for {outage.seconds:.1f} s")
         self.numbers[f"{kind} {outage.how}"] += 1
-        away = [time.monotonic(), float("inf")]
-        at = len(self._away[name])
-        self._away[name].append((away[0], away[1]))
+        began = time.monotonic()
+        at = self.away(name, began, float("inf"))
         if name in CLOUDS:
             servers = self._box.cloud(name).servers("heat")
             (self._box.hang if outage.how == "hung" else self._box.kill)(servers)
@@ -180,7 +190,7 @@ class Outages:
             (self._site.hang if outage.how == "hung" else self._site.kill)(name)
             time.sleep(outage.seconds)
             self._site.start(name)
-        self._away[name][at] = (away[0], time.monotonic())
+        self._away[name][at] = (began, time.monotonic())
         self._log(f"{name} is back")
 
 
@@ -204,6 +214,18 @@ class Wish:
     def all_weights(self) -> list[tuple[str, ...]]:
         return [self.weights, *self.doubtful_weights]
 
+    def asked_count(self, count: int, *, accepted: bool) -> None:
+        if accepted:
+            self.count, self.doubtful_counts = count, []
+        else:
+            self.doubtful_counts.append(count)
+
+    def asked_weights(self, weights: tuple[str, ...], *, accepted: bool) -> None:
+        if accepted:
+            self.weights, self.doubtful_weights = weights, []
+        else:
+            self.doubtful_weights.append(weights)
+
 
 def shares(count: int, weights: tuple[str, ...]) -> dict[str, int]:
     """Split the count; it and the weights are such that there is no rest."""
@@ -215,7 +237,7 @@ def shares(count: int, weights: tuple[str, ...]) -> dict[str, int]:
 class Answers:
     """All that the service answered: numbers, and those answers that must not be."""
 
-    def __init__(self, outages: Outages, log: Log) -> None:
+    def __init__(self, outages: Outages, log: Say) -> None:
         self._outages = outages
         self._log = log
         self._lock = threading.Lock()
@@ -297,6 +319,8 @@ class Client(threading.Thread):
             "name": stack,
             "template": TEMPLATE,
             "count": wish.count,
+            # With convergence nobody but a user sets a Heat stack going again whose Heat was killed.
+            "repair": {"stuck": "retry"},
             "members": [
                 {"cloud": cloud, "weight": weight}
                 for cloud, weight in zip(CLOUDS, wish.weights, strict=True)
@@ -322,25 +346,17 @@ class Client(threading.Thread):
         self.join()
 
     def _change_count(self, stack: str) -> None:
-        wish = self.wishes[stack]
         count = self._dice.choice(COUNTS)
         self.changes += 1
-        if self.call("PATCH", f"/v1/stacks/{stack}", {"count": count}) == 200:
-            wish.count = count
-            wish.doubtful_counts.clear()
-        else:
-            wish.doubtful_counts.append(count)
+        status = self.call("PATCH", f"/v1/stacks/{stack}", {"count": count})
+        self.wishes[stack].asked_count(count, accepted=status == 200)
 
     def _change_weights(self, stack: str) -> None:
-        wish = self.wishes[stack]
         weights = self._dice.choice(WEIGHTS)
         self.changes += 1
         body = {"weights": dict(zip(CLOUDS, weights, strict=True))}
-        if self.call("PUT", f"/v1/stacks/{stack}/weights", body) == 200:
-            wish.weights = weights
-            wish.doubtful_weights.clear()
-        else:
-            wish.doubtful_weights.append(weights)
+        status = self.call("PUT", f"/v1/stacks/{stack}/weights", body)
+        self.wishes[stack].asked_weights(weights, accepted=status == 200)
 
     def _visit(self) -> None:
         """Create a stack that is deleted soon, often before it is there; or delete that one."""
@@ -604,7 +620,7 @@ def chaos() -> int:
         if args.bin is None:
             spreader.Spreader(box).install()
         deployed = site.Site(box, args.bin, database_kind=args.database)
-        deployed.make()
+        deployed.make({"engine": {"update_deadline": UPDATE}})
         well = Play(
             box,
             deployed,

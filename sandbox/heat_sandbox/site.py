@@ -152,7 +152,7 @@ class Site:
             SETTINGS,
             {
                 "DEFAULT": {"transport_url": f"rabbit://{broker}:{port}/{VHOST}"},
-                "database": {**SETTINGS["database"], "connection": self._database_url},
+                "database": {"connection": self._database_url},
                 "oslo_concurrency": {"lock_path": self.directory / "lock"},
             },
             more,
