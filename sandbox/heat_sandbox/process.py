@@ -89,7 +89,9 @@ def start(
             cwd=output.parent,
             env=environment(**{MARK: mark}, **(extra_environment or {})),
         )
-    stat = read_stat(child.pid)
+    # The kernel is not through with its exec when we are told so, and until then it bears no mark.
+    while (stat := read_stat(child.pid)) and not _environ(child.pid):
+        time.sleep(0.001)
     # It may have died already; then no start time matches and it counts as dead.
     return Started(child.pid, stat.started_at if stat else -1)
 
@@ -100,6 +102,14 @@ def state(process: Started | None) -> str:
     if process is None or stat is None or stat.started_at != process.started_at:
         return "dead"
     return "stopped" if stat.state in "Tt" else "running"
+
+
+def _environ(pid: int) -> bytes:
+    """The environment that a process of this user was started with; empty for any other."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def marked(prefix: str) -> list[Started]:
@@ -114,14 +124,10 @@ def marked(prefix: str) -> list[Started]:
             continue
         pid = int(entry.name)
         stat = read_stat(pid)
-        try:
-            environ = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
         if stat is None:
             continue
         others[pid] = stat
-        for variable in environ:
+        for variable in _environ(pid).split(b"\0"):
             name, _, value = os.fsdecode(variable).partition("=")
             if name == MARK and (value == prefix or value.startswith(prefix + "/")):
                 ours[pid] = others.pop(pid)
