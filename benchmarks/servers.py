@@ -22,6 +22,7 @@ from collections import abc
 import configparser
 import contextlib
 import http.client
+import importlib.util
 import json
 import os
 import pathlib
@@ -152,7 +153,8 @@ class Site:
         if error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt, Missing)):
             for log in sorted((self.directory / "log").iterdir()):
                 tail = log.read_text(errors="replace")[-3000:]
-                print(f"---- the end of {log.name}\n{tail}", file=sys.stderr)
+                if tail:
+                    print(f"---- the end of {log.name}\n{tail}", file=sys.stderr)
         self._stack.close()
 
     def at_end(self, work: abc.Callable[[], object]) -> None:
@@ -328,6 +330,32 @@ class Site:
             parser.write(stream)
         self.run("-m", "heat_spreader.cmd.manage", "--config-file", file, "db", "sync")
         return file
+
+    def gunicorn(
+        self,
+        conf: pathlib.Path,
+        application: str = "heat_spreader.wsgi.api:application",
+        environment: abc.Mapping[str, str] = {},
+    ) -> tuple[str, Process]:
+        """Start a WSGI application in one worker process of gunicorn.
+
+        :raises Missing: it is not installed
+        """
+        if importlib.util.find_spec("gunicorn") is None:
+            raise Missing("gunicorn is not installed (benchmarks/requirements.txt)")
+        port = free_port()
+        process = self.python(
+            f"gunicorn-{port}",
+            *("-m", "gunicorn", "--workers", 1, "--threads", 4, "--worker-class", "gthread"),
+            *("--bind", f"127.0.0.1:{port}", "--log-level", "warning", application),
+            environment={
+                "OS_HEAT_SPREADER_CONFIG_FILES": str(conf),
+                "PYTHONPATH": os.pathsep.join([str(HERE), _environment()["PYTHONPATH"]]),
+                **environment,
+            },
+        )
+        await_(30, lambda: _listens(port), process)
+        return f"http://127.0.0.1:{port}", process
 
     def run(self, *command: object, environment: abc.Mapping[str, str] = {}) -> str:
         """Run Python on this tree to its end. Returns what it printed."""
