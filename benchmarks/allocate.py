@@ -12,23 +12,22 @@
 
 """How long allocation takes, beside the plain form that gives out one seat after the other.
 
-Run it from the top of the tree: ``python benchmarks/allocate.py``. Both forms run in the same
-process and have to agree before anything is said; the time is CPU time, the best of several.
+Both forms run in the same process and have to agree before anything is said; the time is processor
+time, the best of several.
 """
 
 from collections import abc
 import fractions
 import hashlib
 import math
-import pathlib
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
+import figures
 from heat_spreader.engine.core import allocation
 
-CASES = ((1_000, 3), (10_000, 100))
+# Units, clouds, and the microseconds that are wanted.
+CASES = ((1_000, 3, 100), (10_000, 100, 10_000))
 STACK = "benchmark"
 
 
@@ -67,16 +66,16 @@ def microseconds(work: abc.Callable[[], object], times: int) -> float:
 
 
 def main() -> None:
-    for count, clouds in CASES:
+    for count, clouds, most in CASES:
         bids = make_bids(clouds)
         ours = [share.units for share in allocation.allocate(STACK, count, bids).shares]
         if ours != seat_by_seat(count, bids):
             sys.exit(f"{count} units over {clouds} clouds: the two forms disagree")
         fast = microseconds(lambda: allocation.allocate(STACK, count, bids), 300)  # noqa: B023
         plain = microseconds(lambda: seat_by_seat(count, bids), 1)  # noqa: B023
-        print(f"{count} units over {clouds} clouds: {fast:.0f} us")
-        print(f"{count} units over {clouds} clouds, seat by seat: {plain:.0f} us")
-        print(f"{count} units over {clouds} clouds, ratio: {plain / fast:.0f}")
+        what = f"allocate {count} units over {clouds} clouds"
+        figures.show(what, fast, "us", reference=plain, against="seat by seat", ratio=plain / fast)
+        figures.show(what, fast, "us", most=most)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ def measure(site: servers.Site, name: str, database: str) -> None:
     }
     documents = site.directory / f"{name}.json"
     documents.write_text(
-        json.dumps({str(i): servers.call("GET", url + path) for i, path in enumerate(paths.values())})
+        json.dumps(
+            {str(i): servers.call("GET", url + path) for i, path in enumerate(paths.values())}
+        )
     )
     bare_url, bare = site.gunicorn(
         conf, "bare:application", {"BENCHMARK_DOCUMENTS": str(documents)}
@@ -107,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    figures.tell(main)

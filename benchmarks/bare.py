@@ -21,12 +21,17 @@ import json
 import os
 import pathlib
 
-import heat_spreader.wsgi  # chooses the threading backend
+from oslo_service import backend
+
+# Before anything imports oslo.messaging, which would choose another one.
+backend.init_backend(backend.BackendType.THREADING)
+
+from oslo_config import cfg
+import pecan
+
 from heat_spreader import conf as spreader_conf
 from heat_spreader import rpc
 from heat_spreader.api import app
-from oslo_config import cfg
-import pecan
 
 DOCUMENTS = json.loads(pathlib.Path(os.environ["BENCHMARK_DOCUMENTS"]).read_text())
 BODIES = {name: json.dumps(document).encode() for name, document in DOCUMENTS.items()}

@@ -23,10 +23,11 @@ import json
 import time
 import typing
 
+import sqlalchemy as sa
+
 import figures
 import population
 import servers
-import sqlalchemy as sa
 
 STACKS = 1000
 LATENCY = 0.02
@@ -43,7 +44,9 @@ class Measured(typing.NamedTuple):
     database: float
 
 
-def failover(site: servers.Site, url: str, concurrency: int, threads: int, workers: int) -> Measured:
+def failover(
+    site: servers.Site, url: str, concurrency: int, threads: int, workers: int
+) -> Measured:
     name = f"failover_{concurrency}_{workers}"
     site.create_database(name)
     heats = site.fake_heats(3, latency=LATENCY, work=WORK)
@@ -64,7 +67,9 @@ def failover(site: servers.Site, url: str, concurrency: int, threads: int, worke
     listing = STACKS // 500 + 1
     servers.await_(
         60,
-        lambda: all(heat.told()["asked"].get("GET", 0) >= listing * workers for heat in heats.values()),
+        lambda: all(
+            heat.told()["asked"].get("GET", 0) >= listing * workers for heat in heats.values()
+        ),
         engine,
     )
     time.sleep(2)
@@ -185,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    figures.tell(main)

@@ -13,8 +13,12 @@
 
 """One line for each figure: ours, the reference's from the same run, and whether it is as wanted."""
 
+from collections import abc
 import math
+import pathlib
 import sys
+
+import servers
 
 MET, MISSED = "met", "MISSED"
 
@@ -48,7 +52,9 @@ def show(
         met = (least is None or value >= least) and (most is None or value <= most)
         bounds = [f">= {_number(least)}"] if least is not None else []
         bounds += [f"<= {_number(most)}"] if most is not None else []
-        line += f"; wanted{' ' + of if of else ''} {' and '.join(bounds)}: {MET if met else MISSED}"
+        line += (
+            f"; wanted{' ' + of if of else ''} {' and '.join(bounds)}: {MET if met else MISSED}"
+        )
     print(line, flush=True)
 
 
@@ -60,6 +66,14 @@ def note(text: str) -> None:
 def progress(text: str) -> None:
     """Say what takes so long; not part of the result."""
     print(f"    ... {text}", file=sys.stderr, flush=True)
+
+
+def tell(main: abc.Callable[[], None]) -> None:
+    """Run a benchmark. What cannot be measured on this machine is a line as well."""
+    try:
+        main()
+    except servers.Missing as error:
+        print(f"{pathlib.Path(sys.argv[0]).stem}: NOT MEASURED: {error}", flush=True)
 
 
 def _number(value: float) -> str:

@@ -180,7 +180,8 @@ class Connection(asyncio.Protocol):
             self.heat.accepted.append(time.time())
         self.transport.write(
             f"HTTP/1.1 {answer.status}\r\nContent-Type: {answer.kind}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{answer.more}\r\n".encode() + answer.body
+            f"Content-Length: {len(answer.body)}\r\n{answer.more}\r\n".encode()
+            + answer.body
         )
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:

@@ -109,9 +109,7 @@ def in_process(site: servers.Site) -> None:
     port = servers.free_port()
     conf = site.configure("run", database, {"api": {"port": port}})
     heat_stacks = prepare(site, heats, database)
-    process = site.python(
-        "run", "-m", "heat_spreader.cmd.run", "run", "--config-file", conf
-    )
+    process = site.python("run", "-m", "heat_spreader.cmd.run", "run", "--config-file", conf)
     url = f"http://127.0.0.1:{port}"
     measure("one process", url, process, heat_stacks, heats, 60)
     process.end()
@@ -139,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    figures.tell(main)

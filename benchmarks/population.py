@@ -18,13 +18,10 @@ Written in bulk: to create ten thousand stacks through the API would take longer
 
 import datetime
 import pathlib
-import sys
 import typing
 import uuid
 
 import sqlalchemy as sa
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from heat_spreader.db import models
 from heat_spreader.engine.core import allocation

@@ -39,7 +39,9 @@ def send(paths: list[pathlib.Path], threads: int, changes: dict[str, list[list[o
             f"/stacks/{name}/{heat_stack_id}", json={"parameters": {"count": count}}, log=False
         )
 
-    futures.wait([pool.submit(warm, cloud) for cloud, pool in pools.items() for _ in range(threads)])
+    futures.wait(
+        [pool.submit(warm, cloud) for cloud, pool in pools.items() for _ in range(threads)]
+    )
     began = time.monotonic()
     sent = [
         pools[cloud].submit(patch, cloud, *change)  # type: ignore[arg-type]

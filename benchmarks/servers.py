@@ -80,16 +80,20 @@ class Process:
             os.killpg(self.pid, signum)
 
     def family(self) -> list[int]:
-        """It and the processes that descend from it."""
-        parents = {}
-        for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                fields = entry.read_text().rpartition(")")[2].split()
-                parents[int(entry.parent.name)] = int(fields[1])
-        found = [self.pid]
-        for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
-        return found
+        return family(self.pid)
+
+
+def family(pid: int) -> list[int]:
+    """A process and those that descend from it."""
+    parents = {}
+    for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = entry.read_text().rpartition(")")[2].split()
+            parents[int(entry.parent.name)] = int(fields[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
 
 
 def processor_seconds(pids: abc.Iterable[int]) -> float:
@@ -138,7 +142,7 @@ class Site:
         name = tempfile.mkdtemp(prefix="heat-spreader-benchmark.")
         self.directory = pathlib.Path(name)
         self._stack.callback(shutil.rmtree, name, ignore_errors=True)
-        self.directory.chmod(0o755)  # noqa: S103 - database servers run as users of their own
+        self.directory.chmod(0o755)
         (self.directory / "log").mkdir()
         # Whoever stops us wants our processes gone as well.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -224,7 +228,12 @@ class Site:
         )
         sql = [client, "--no-defaults", f"--socket={home}/socket", "--user=root", "-e"]
         await_(60, lambda: _succeeds([*sql, "SELECT 1"]), process)
-        _done([*sql, "CREATE USER 'b'@'127.0.0.1' IDENTIFIED BY 'b'; GRANT ALL ON *.* TO 'b'@'127.0.0.1'"])
+        _done(
+            [
+                *sql,
+                "CREATE USER 'b'@'127.0.0.1' IDENTIFIED BY 'b'; GRANT ALL ON *.* TO 'b'@'127.0.0.1'",
+            ]
+        )
         self._mariadb = sql
         self.database = process
         return f"mysql+pymysql://b:b@127.0.0.1:{port}/"
@@ -395,8 +404,7 @@ def _done(
     done = subprocess.run(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env=_environment() | environment,
         cwd=cwd,
@@ -422,7 +430,7 @@ def free_port(*, following: int = 0) -> int:
     :param following: that many after it are free as well
     """
     while True:
-        first = random.randint(20000, 32000 - following)  # noqa: S311
+        first = random.randint(20000, 32000 - following)
         if all(_is_free(port) for port in range(first, first + following + 1)):
             return first
 

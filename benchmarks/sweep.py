@@ -22,19 +22,17 @@ import threading
 import time
 import typing
 
-import figures
-import population
-import servers
+from oslo_config import cfg
 
-# First of all: importing it chooses the threading backend.
-import heat_spreader.cmd
+import figures
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader.db import api as db_api
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import observe
-from oslo_config import cfg
+import population
+import servers
 
 LATENCY = 0.02
 SAMPLE = 200
@@ -108,7 +106,9 @@ def one_by_one(
     connections = clouds.Clouds([str(site.directory / "clouds.yaml")])
     began = time.monotonic()
     for cloud, heat in heats.items():
-        heat.load([{"id": f"i{i}", "name": f"web-{i}", "count": 1, "tags": []} for i in range(SAMPLE)])
+        heat.load(
+            [{"id": f"i{i}", "name": f"web-{i}", "count": 1, "tags": []} for i in range(SAMPLE)]
+        )
         connection = connections.connect(cloud)
         for i in range(SAMPLE):
             connection.get(f"/stacks/web-{i}/i{i}?resolve_outputs=False").json()
@@ -163,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    figures.tell(main)
