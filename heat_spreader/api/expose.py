@@ -104,7 +104,7 @@ def expose(
             response.status = status
             if result is not None:
                 response.headers["Content-Type"] = "application/json"
-                response.body = json.dumps(result, default=_encode).encode()
+                response.body = _JSON.encode(result).encode()
             return response
 
         # pecan must see the signature with *path; it would not find its arguments in the other.
@@ -288,8 +288,12 @@ def _short(text: str, length: int = 60) -> str:
 def _encode(value: Any) -> str:
     """Times in the database are naive UTC."""
     if isinstance(value, datetime.datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return value.isoformat(timespec="seconds") + "Z"
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+# What views make is a tree; to look for circles in it is a third of the work.
+_JSON = json.JSONEncoder(default=_encode, check_circular=False)
 
 
 # --- which method for which URL -------------------------------------------------------------------
