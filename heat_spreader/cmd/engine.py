@@ -43,7 +43,7 @@ def main() -> int:
         conf,
         engine_service.Engine(conf),
         workers=conf.engine.workers,
-        restart_method="mutate",
+        restart_method="reload",
     )
     launcher.wait()
     return 0

@@ -155,7 +155,7 @@ def main() -> int:
     except db_exc.DBError as error:
         print(f"The database cannot be used: {error}", file=sys.stderr)
         return 1
-    launcher = service.launch(conf, AllInOne(conf), workers=1, restart_method="mutate")
+    launcher = service.launch(conf, AllInOne(conf), workers=1, restart_method="reload")
     launcher.wait()
     return 0
 

@@ -80,13 +80,16 @@ class Engine(service.Service):
         # All below is guarded by the lock: free places for rounds, the stacks that have one, and the
         # claims in hand.
         self._lock = threading.Lock()
-        self._free = conf.engine.threads
+        self._free = 0
         self._running: set[str] = set()
         self._claimed: dict[str, models.Stack] = {}
 
     def start(self) -> None:
         super().start()
         conf = self._conf
+        self._free = (
+            conf.engine.threads
+        )  # not before: a process that is told SIGHUP starts us anew
         self._id = f"{conf.host}:{os.getpid()}:{uuidutils.generate_uuid(dashed=False)[:8]}"
         paths = [conf.clouds.config_file] if conf.clouds.config_file else []
         connections = clouds.Clouds(
