@@ -736,6 +736,10 @@ class Round:
             due = min(due, decided.wake_in + 0.05)
         if self._at_once or any(step.action is plan.Action.FORGET for step in decided.steps):
             due = 0.0
+        if any(step.action is plan.Action.CREATE for step in decided.steps):
+            # A listing that showed the Heat stack before its id was stored could not tell whose it
+            # was, and no later one sees it move.
+            due = min(due, 1.0)
         return due
 
     def _record_failover(self, decided: plan.Plan) -> None:

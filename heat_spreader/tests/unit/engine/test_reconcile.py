@@ -1358,7 +1358,69 @@ class TestQuiet(world.WorldTest):
         self.assertLess(due, 52)
 
 
+class TestLanes(world.WorldTest):
+    seconds = 5.0
+
+    def test_a_heat_is_given_only_so_much_at_once(self):
+        """What waits says why, and goes on when Heat is done with the others."""
+        self.world.max_in_progress = 2
+        engine = self.world.engine("considerate")
+        engine.look()
+        stacks = [self.world.create_stack(name=f"web{number}") for number in range(5)]
+        busiest = 0
+
+        def done():
+            nonlocal busiest
+            for cloud_heat in self.heats.values():
+                at_work = [found for found in cloud_heat.live() if found.status == "IN_PROGRESS"]
+                busiest = max(busiest, len(at_work))
+            return all(self.world.at_rest(stack) for stack in stacks)
+
+        engine.sweep()
+        waiting = self.world.members(stacks[-1])["cloud1"]
+        self.assertEqual("WAITING", waiting.status)
+        self.assertIn("cloud 'cloud1' is at 2 operations already", waiting.status_reason)
+        self.world.until(done, engine)
+        self.assertEqual(2, busiest)
+        for number in range(5):
+            self.assertEqual((6, 2, 2), self.world.units(f"web{number}"))
+
+    def test_after_a_timeout_nothing_is_sent_until_a_listing_is_good(self):
+        stacks = [self.world.create_stack(name=f"web{number}") for number in range(3)]
+        for stack in stacks:
+            self.world.settle(stack, self.engine)
+        self.heats["cloud2"].fault("hang")
+        for stack in stacks:
+            self.world.change(stack, count=20)
+        self.engine.sweep()
+        self.assertEqual(1, len(self.heats["cloud2"].asked("PATCH")))
+        self.heats["cloud2"].heal()
+        self.clock.advance(2)
+        self.engine.sweep()
+        self.assertEqual(1, len(self.heats["cloud2"].asked("PATCH")))
+        for stack in stacks:
+            self.world.settle(stack, self.engine)
+            self.assertEqual(20, sum(m.observed_count for m in self.world.members(stack).values()))
+
+
 class TestNudges(world.WorldTest):
+    def test_a_heat_stack_that_is_complete_before_its_id_is_stored(self):
+        """The listing that shows it cannot tell whose it is, and it moves no more."""
+        self.world.retry_interval = 60.0
+        engine = self.world.engine("patient")
+
+        def listed(when, what):
+            if (when, what) == ("before", "save_round") and self.world.live():
+                self.clock.advance(self.seconds)
+                engine.look()
+
+        engine.look()
+        web = self.world.create_stack()
+        with self.world.watched(listed):
+            engine.sweep()
+        self.assertEqual("CONVERGING", self.world.row(web).status)
+        self.assertLess(self.world.settle(web, engine), 5)
+
     """A stack that is nudged in mid-round has another round, whatever the first one says."""
 
     def test_in_mid_round(self):

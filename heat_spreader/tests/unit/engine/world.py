@@ -169,7 +169,7 @@ class Engine:
                 resync_interval=world.resync_interval,
                 timeout=world.timeout,
                 concurrency=4,
-                max_in_progress=100,
+                max_in_progress=world.max_in_progress,
                 full_for=world.full_for,
                 update_deadline=world.update_deadline,
             ),
@@ -206,6 +206,7 @@ class World(fixtures.Fixture):
     """
 
     lease, timeout = 60.0, 10.0
+    max_in_progress = 100
     retry_interval, resync_interval = 2.0, 300.0
     full_for, update_deadline = 60.0, 3660.0
     probing = observe.Settings(
