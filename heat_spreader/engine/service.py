@@ -147,12 +147,13 @@ class Engine(service.Service):
         self._wake.set()
         self._listen_no_more()
         self._reconciler.stop()
-        self._observer.stop()
         while (left := self._in_hand()) and time.monotonic() < deadline:
             time.sleep(0.01)
         if left:
             LOG.warning("Stopped in the middle of %d round(s); they are handed back", len(left))
             self._guarded(lambda: self._hand_back(left, interrupted=True))
+        # Last: it may have to wait for a probe, and nobody waits for what it sees.
+        self._observer.stop()
         self._rounds.shutdown(wait=not left)
         super().stop(graceful=graceful)
         LOG.info("Engine %s stopped", self._id)
