@@ -147,9 +147,9 @@ class Engine(service.Service):
         self._wake.set()
         self._listen_no_more()
         self._reconciler.stop()
-        while (left := self._in_hand()) and time.monotonic() < deadline:
+        while self._at_work() and time.monotonic() < deadline:
             time.sleep(0.01)
-        if left:
+        if left := self._in_hand():
             LOG.warning("Stopped in the middle of %d round(s); they are handed back", len(left))
             self._guarded(lambda: self._hand_back(left, interrupted=True))
         # Last: it may have to wait for a probe, and nobody waits for what it sees.
@@ -273,6 +273,11 @@ class Engine(service.Service):
             yield
         finally:
             self._give(-1)
+
+    def _at_work(self) -> bool:
+        """Whether a round is under way, or on its way: a sweep may just be taking what is due."""
+        with self._lock:
+            return bool(self._claimed) or self._free < self._conf.engine.threads
 
     def _in_hand(self) -> list[models.Stack]:
         with self._lock:

@@ -135,6 +135,32 @@ class TestEngine(ServiceTest):
         rpc.EngineClient(transport).reconcile(self.ctx, stack)
         self.until(lambda: self.units() == (6, 2, 2))
 
+    def test_what_changes_in_mid_round_gets_the_next_round_at_once(self):
+        """No message tells of it, no sweep is due and no observer looks again."""
+        self.config.set("engine", sweep_interval=3600.0, progress_interval=3600.0)
+        self.config.set("health", probe_interval=3600.0)
+        self.config.set("clouds", timeout=20.0)
+        self.config.set("engine", claim_lease=60.0)
+        engine = self.start()
+        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        in_hand, answer = threading.Event(), threading.Event()
+        self.addCleanup(answer.set)
+
+        def wait(request, proceed):
+            in_hand.set()
+            answer.wait(30)
+            return proceed()
+
+        self.site.heats["cloud1"].fault(wait, method="POST")
+        stack = self.create_stack()
+        for _ in range(3):  # one round for all of them
+            engine._endpoint.reconcile(self.ctx, stack)
+        self.assertTrue(in_hand.wait(10))
+        self.assertEqual(1, self.stack(stack).claim_epoch)
+        db_stacks.update_stack(self.ctx, stack, values={"count": 20})
+        answer.set()
+        self.until(lambda: self.stack(stack).claim_epoch == 2)
+
     def test_heartbeat(self):
         self.start()
 
