@@ -457,24 +457,23 @@ class Round:
             member_id: {**seen.get(member_id, {}), **intents.get(member_id, {})}
             for member_id in seen.keys() | intents.keys()
         }
-        # Before it is asked for: a process that is stopped in between must not believe that it has just
-        # been renewed.
-        renewed = time.monotonic()
+        now = time.monotonic()
         # Until then our own clock answers for the claim, before each write and at the end.
-        stale = time.monotonic() - self._renewed > self._settings.claim_lease / 3
+        stale = now - self._renewed > self._settings.claim_lease / 3
         if not (stale or intents):
             return
         if stale:
             if not db_rounds.renew_claim(self._ctx, self._stack, self._settings.claim_lease):
                 raise ClaimLost
-            self._renewed = time.monotonic()
+            # From before it was asked for: a process that is stopped in between must not believe that
+            # it has just been renewed.
+            self._renewed = now
         if not db_rounds.save_members(self._ctx, self._stack, rows, self._events):
             raise ClaimLost
         if intents:
             self._content = db_stacks.get_stack(self._ctx, self._stack.id, None)
         self._stored = rows
         self._events = []
-        self._renewed = renewed
 
     def _apply(self, member: models.Member, step: plan.Step) -> Columns:
         """Carry out one step in one cloud; a refusal is data, not an exception."""
