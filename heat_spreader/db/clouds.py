@@ -195,24 +195,30 @@ class Look:
 
     moment: datetime.datetime
     cloud: models.Cloud
-    observations: Sequence[models.Observation]
+    observations: Sequence[models.Observation | sa.Row[Any]]
     adopted: bool
     graves: Mapping[str, models.Tombstone]
 
 
 # Every observer asks these every few seconds, so they are not put together anew each time.
-_THE_CLOUD = (
-    sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
-)
-_OBSERVATIONS = sa.select(models.Observation).where(
-    models.Observation.cloud_id == sa.bindparam("cloud")
-)
+_CLOUDS = models.Base.metadata.tables["clouds"]
+_SEEN = models.Base.metadata.tables["observations"]
+_THE_CLOUD = sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
 _ADOPTED = sa.exists().where(
     models.Member.cloud_id == sa.bindparam("cloud"), models.Member.owned.is_(False)
 )
+_BURIED = sa.exists().where(models.Tombstone.cloud_id == sa.bindparam("cloud"))
+_BESIDE = sa.select(_ADOPTED.label("adopted"), _BURIED.label("buried"))
+_OBSERVATIONS = sa.select(_SEEN, _ADOPTED.label("adopted"), _BURIED.label("buried")).where(
+    _SEEN.c.cloud_id == sa.bindparam("cloud")
+)
+_SEE_FIRST = sa.insert(_SEEN)
+_SEE_AGAIN = sa.update(_SEEN).where(
+    _SEEN.c.cloud_id == sa.bindparam("cloud"), _SEEN.c.observer == sa.bindparam("by")
+)
 _GRAVES = sa.select(models.Tombstone).where(models.Tombstone.cloud_id == sa.bindparam("cloud"))
-_BESIDE = sa.select(
-    _ADOPTED, sa.exists().where(models.Tombstone.cloud_id == sa.bindparam("cloud"))
+_VERDICT = sa.update(_CLOUDS).where(
+    _CLOUDS.c.id == sa.bindparam("cloud"), _CLOUDS.c.verdict == sa.bindparam("before")
 )
 
 
@@ -244,29 +250,34 @@ def record_observation(
         if cloud is None:
             return None
         moment = db_api.now(session)
-        observations = list(session.scalars(_OBSERVATIONS, asked))
-        row = next((row for row in observations if row.observer == observer), None)
-        if row is None:
-            row = models.Observation(
-                cloud_id=cloud_id, observer=observer, misses=0, goods=0, since=moment, outcome=""
-            )
-            session.add(row)
-            observations.append(row)
-        elif row.observed_at < moment - datetime.timedelta(seconds=fresh_for):
-            row.misses = row.goods = 0
-        if row.outcome != outcome:
-            row.since = moment
-        row.outcome, row.detail, row.latency_ms = outcome, detail, latency_ms
-        row.misses = row.misses + 1 if miss else 0
-        row.goods = row.goods + 1 if good else 0
-        row.observed_at = moment
-        adopted, buried = session.execute(_BESIDE, asked).one()
-        graves = session.scalars(_GRAVES, asked) if buried else ()
+        rows = session.execute(_OBSERVATIONS, asked).all()
+        before = next((row for row in rows if row.observer == observer), None)
+        goes_on = before is not None and before.observed_at >= moment - datetime.timedelta(
+            seconds=fresh_for
+        )
+        columns = {
+            "outcome": outcome,
+            "detail": detail,
+            "latency_ms": latency_ms,
+            "misses": (before.misses if before and goes_on else 0) + 1 if miss else 0,
+            "goods": (before.goods if before and goes_on else 0) + 1 if good else 0,
+            "since": before.since if before and before.outcome == outcome else moment,
+            "observed_at": moment,
+        }
+        if before is None:
+            session.execute(_SEE_FIRST, {"cloud_id": cloud_id, "observer": observer, **columns})
+        else:
+            session.execute(_SEE_AGAIN, {"cloud": cloud_id, "by": observer, **columns})
+        beside = rows[0] if rows else session.execute(_BESIDE, asked).one()
+        graves = session.scalars(_GRAVES, asked) if beside.buried else ()
         return Look(
             moment,
             cloud,
-            observations,
-            bool(adopted),
+            [
+                *(row for row in rows if row.observer != observer),
+                models.Observation(cloud_id=cloud_id, observer=observer, **columns),
+            ],
+            bool(beside.adopted),
             {grave.member_id: grave for grave in graves},
         )
 
@@ -310,12 +321,7 @@ def set_verdict(
         values: dict[str, Any] = {"verdict_reason": reason}
         if verdict != cloud.verdict:
             values |= {"verdict": verdict, "verdict_since": moment}
-        changed = session.execute(
-            sa.update(models.Cloud)
-            .where(models.Cloud.id == cloud.id, models.Cloud.verdict == cloud.verdict)
-            .values(**values)
-            .execution_options(synchronize_session=False)
-        )
+        changed = session.execute(_VERDICT, {"cloud": cloud.id, "before": cloud.verdict, **values})
         if changed.rowcount != 1:
             return False
         if verdict != cloud.verdict:
