@@ -396,7 +396,7 @@ class MainJob:
         assert not self.heats["cloud3"].stacks(self.name), "it was to be held"
 
         self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"repair": {"missing": "move"}})
-        self.until_counts(cloud1=7, cloud2=3)
+        self.until_counts(cloud1=8, cloud2=2)
         assert not self.heats["cloud3"].stacks(self.name), "its units were to be moved"
 
         self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"repair": {"missing": "recreate"}})
