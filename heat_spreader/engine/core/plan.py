@@ -406,11 +406,16 @@ def _check(m: values.Member, current: int, why: str) -> tuple[Step, View]:
     )
 
 
+def _overdue(stack: values.Stack, m: values.Member, now: datetime.datetime) -> bool:
+    """Heat has been at it for longer than it gives itself: whoever was at it may have died."""
+    return m.busy_since is not None and (now - m.busy_since).total_seconds() >= stack.deadline
+
+
 def _under_way(
     stack: values.Stack, m: values.Member, share: int, why: str, now: datetime.datetime
 ) -> tuple[Step | None, View]:
     """A member at which Heat is at work: it is waited for, but not for ever."""
-    if m.busy_since is not None and (now - m.busy_since).total_seconds() >= stack.deadline:
+    if _overdue(stack, m, now):
         said = (
             f"Heat has been at {m.heat_status} in cloud '{m.name}' for more than "
             f"{stack.deadline / 60:.0f} minutes"
@@ -638,7 +643,7 @@ def _plan_delete(
         elif m.phase is Phase.ABSENT:
             steps.append(Step(Action.FORGET, m.id))
             reason = "Nothing is left there."
-        elif m.phase is Phase.DELETING:
+        elif m.phase is Phase.DELETING and not _overdue(stack, m, now):
             reason = "Heat is deleting it."
         elif backing_off:
             reason = f"{m.problem} It is tried again."

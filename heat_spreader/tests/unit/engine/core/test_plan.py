@@ -136,6 +136,7 @@ def since(seconds):
     return {"busy_since": ago(seconds)}
 
 
+DELETING = {"phase": Phase.DELETING, "heat_status": "DELETE_IN_PROGRESS"}
 CHECK_FAILED = {"phase": Phase.FAILED, "heat_status": "CHECK_FAILED"}
 SUSPECT = {"verdict": Verdict.SUSPECT, "verdict_since": ago(5), "verdict_reason": "missed 1 of 3"}
 REFUSING = {"verdict": Verdict.REFUSING, "verdict_since": ago(3600), "verdict_reason": "401"}
@@ -439,8 +440,13 @@ CASES = {
     ),
     "delete: all are on the way": (
         stack(deleting=True),
-        seed(*[{"phase": Phase.DELETING, "heat_status": "DELETE_IN_PROGRESS"}] * 3),
+        seed(*[DELETING | since(3600)] * 3),
         [],
+    ),
+    "delete: one has lost its Heat": (
+        stack(deleting=True),
+        seed(None, None, DELETING | since(3700)),
+        ["delete a", "delete b", "delete c"],
     ),
     "delete: gone": (
         stack(deleting=True),
