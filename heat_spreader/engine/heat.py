@@ -752,6 +752,8 @@ def resize(
     count_parameter: str,
     count: int,
     timeout_mins: int | None = None,
+    *,
+    with_template: bool = False,
 ) -> None:
     """Set the count parameter and nothing else; Heat keeps template, parameters and tags.
 
@@ -759,8 +761,15 @@ def resize(
     ``HeatStack.count`` that the template declares the parameter (Heat accepts and ignores unknown
     ones) and that the value differs (the same value is a full update all the same), and that no
     update is in progress (a second one is refused, or cancels the first).
+
+    :param with_template: send Heat the template it has. Without convergence it takes no update of
+        one that failed before its first update, in its creation or in a check, unless it is given one
     """
-    body = {"parameters": {count_parameter: count}} | _optional(timeout_mins=timeout_mins)
+    body: dict[str, typing.Any] = {"parameters": {count_parameter: count}}
+    body |= _optional(timeout_mins=timeout_mins)
+    if with_template:
+        response = _call(cloud, "GET", _path(name, heat_stack_id, "template"))
+        body["template"] = _read(response, dict)
     _call(cloud, "PATCH", _path(name, heat_stack_id), json=body, expect=202)
 
 

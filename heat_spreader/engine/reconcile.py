@@ -542,6 +542,8 @@ class Round:
             stack.count_parameter,
             step.units,
             timeout_mins=stack.timeout_mins,
+            with_template=self._after_reading(member, "heat_status")
+            in ("CREATE_FAILED", "CHECK_FAILED"),
         )
         columns: Columns = {
             "heat_status": "UPDATE_IN_PROGRESS",

@@ -575,6 +575,10 @@ class FakeHeat(Service):
                 return self._update(self._get(name, stack_id), body, existing=False)
             case "DELETE", ["stacks", name, stack_id]:
                 return self._delete(self._get(name, stack_id))
+            case "GET", ["stacks", name, stack_id, "template"]:
+                # A version without quotes is a date to YAML.
+                template = json.dumps(self._get(name, stack_id).template, default=str)
+                return webob.Response(json=json.loads(template))
             case "POST", ["stacks", name, stack_id, "actions"]:
                 return self._act(self._get(name, stack_id), body)
         return page(404, "Not Found")
@@ -748,7 +752,13 @@ class FakeHeat(Service):
         if stack.action == "DELETE":
             message = "Updating a stack when it is deleting is not supported."
             raise HeatFault(400, "NotSupported", message)
-        if stack.action == "CREATE" and stack.status != "COMPLETE" and not self.convergence:
+        if (
+            # Until its first update Heat keeps no template to fall back on.
+            stack.updated is None
+            and stack.status != "COMPLETE"
+            and not self.convergence
+            and not (body.get("template") and existing)
+        ):
             message = "PATCH update to non-COMPLETE stack is not supported."
             raise HeatFault(400, "NotSupported", message)
         given = self._given(body)

@@ -535,7 +535,7 @@ class HeatContract(testtools.TestCase):
             self.assertEqual((Outcome.BUSY, "NotSupported"), (error.outcome, error.error_type))
 
     def test_a_creation_that_fails(self):
-        """Without convergence it can only be deleted."""
+        """Without convergence it is updated only with a template, though it has one."""
         made = self.create(count=1, broken=True)
         self.assertEqual(("CREATE_FAILED", 1), (made.status, made.count("count")))
         if self.convergence:
@@ -544,6 +544,10 @@ class HeatContract(testtools.TestCase):
         else:
             error = self.refused(self.resize, made, 0)
             self.assertEqual((Outcome.BUSY, "NotSupported"), (error.outcome, error.error_type))
+            self.resize(made, 0, with_template=True)
+            after = self.settled(made.id)
+            self.assertEqual(("UPDATE_COMPLETE", 0), (after.status, after.count("count")))
+            self.assertEqual((made.tags, "True"), (after.tags, after.parameters["broken"]))
         heat.delete_stack(self.cloud, made.name, made.id)
         self.assertIsNone(self.settled(made.id))
 

@@ -958,6 +958,18 @@ class TestRepair(world.WorldTest):
             self.assertEqual(patches, len(self.world.asked("PATCH", path=f"/{drift}/")), drift)
             self.assertEqual((6, 2, 2), self.world.units(drift))
 
+    def test_a_check_that_finds_something_without_convergence(self):
+        for heat in self.heats.values():
+            heat.convergence = False
+        web = self.created()
+        self.heats["cloud2"].fail("CHECK", "resources.group[1]: it is gone", times=1)
+        self.ask_for_a_check(web)
+        self.world.settle(web, self.engine)
+        self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual(1, len(self.world.asked("PATCH")))
+        self.assertEqual("CHECK_FAILED", self.world.events(web, "member.failed")[0].after)
+        self.assertEqual((6, 2, 2), self.world.units())
+
     def test_a_check_that_finds_it_put_right(self):
         web = self.created(on_drift="report")
         self.heats["cloud2"].fail("CHECK", "resources.group[1]: it is gone", times=1)
