@@ -145,7 +145,9 @@ def configure(conf: cfg.ConfigOpts) -> None:
             options["slave_connection"] = url
     for option in ("connection", "slave_connection"):
         options[option] = _with_defaults(options[option])
-    _facade.configure(**options)
+    # Whenever a connection comes back, oslo.db would let other green threads run. Ours are real ones, and
+    # this one would lose its turn.
+    _facade.configure(**options, thread_checkin=False)
     _facade.append_on_engine_create(_sqlite_listeners())
 
 
