@@ -203,7 +203,9 @@ class Look:
 # Every observer asks these every few seconds, so they are not put together anew each time.
 _CLOUDS = models.Base.metadata.tables["clouds"]
 _SEEN = models.Base.metadata.tables["observations"]
-_THE_CLOUD = sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
+_THE_CLOUD = (
+    sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
+)
 _ADOPTED = sa.exists().where(
     models.Member.cloud_id == sa.bindparam("cloud"), models.Member.owned.is_(False)
 )

@@ -466,13 +466,7 @@ class Listener:
 class TestNudges(APITest):
     def test_each_write_is_heard_by_an_engine_and_no_read_is(self):
         listener = Listener()
-        transport = rpc.get_transport(self.api.config.conf, "fake://nudges/")
-        server = rpc.get_server(transport, "here", listener)
-        server.start()
-        self.addCleanup(transport.cleanup)
-        http = webtest.TestApp(
-            app.build_app(self.api.config.conf, rpc.EngineClient(transport)), extra_environ=HERE
-        )
+        http = webtest.TestApp(app.build_app(self.api.config.conf, listener), extra_environ=HERE)
         http.post_json("/v1/clouds", {"name": "east"})
         stack = http.post_json("/v1/stacks", {"name": "web", "count": 1}).json
         for write in (
@@ -487,8 +481,6 @@ class TestNudges(APITest):
         for url in ("/v1/stacks", "/v1/stacks/web", "/v1/stacks/web/members", "/v1/events"):
             http.get(url)
         http.patch_json("/v1/stacks/web", {"count": 3}, status=409)
-        server.stop()
-        server.wait()
         self.assertEqual([f"local {stack['id']}"] * 7, listener.heard)
 
     def test_without_a_broker_everything_is_stored(self):
