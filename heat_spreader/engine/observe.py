@@ -82,16 +82,19 @@ class Observer:
         connections: clouds.Clouds,
         nudge: Callable[[context.RequestContext, str], None],
         bury: Callable[[models.Cloud, heat.HeatStack, models.Tombstone], None],
+        sweep: Callable[[], None] = lambda: None,
     ) -> None:
         """
         :param connections: its own, with the probe's timeout, so that work never delays a probe
         :param nudge: called with the id of each stack of which something was seen to move
         :param bury: called with each Heat stack that was made for a member that is gone
+        :param sweep: called when a new verdict has made all the stacks of a cloud due
         """
         self._settings = settings
         self._connections = connections
         self._nudge = nudge
         self._bury = bury
+        self._sweep = sweep
         self._lanes: dict[str, _Lane] = {}
         self._halt = threading.Event()
 
@@ -267,6 +270,7 @@ class Observer:
                     "reason": judgement.reason,
                 },
             )
+            self._sweep()
 
     def _look_again(self, cloud_id: str, lane: "_Lane") -> None:
         while not (self._halt.is_set() or lane.ended):

@@ -107,6 +107,7 @@ class Engine(service.Service):
             clouds.Clouds(paths, timeout=conf.health.probe_timeout, pool_size=1),
             self._begin,
             functools.partial(reconcile.bury, connections),
+            self._wake.set,
         )
         self._reconciler = reconcile.Reconciler(
             reconcile.Settings(

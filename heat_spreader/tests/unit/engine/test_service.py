@@ -126,9 +126,12 @@ class TestEngine(ServiceTest):
 
     def test_a_message_leads_to_a_round(self):
         self.config.set("engine", sweep_interval=3600.0)
-        stack = self.create_stack()
         self.start()
-        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        for name in self.clouds:  # a verdict has the engine sweep, too
+            self.until(
+                lambda name=name: db_clouds.get_cloud(self.ctx, name, None).verdict == "healthy"
+            )
+        stack = self.create_stack()
         self.assertEqual((None, None, None), self.units())
         transport = rpc.get_transport(self.config.conf, "fake://")
         self.addCleanup(transport.cleanup)
@@ -160,6 +163,17 @@ class TestEngine(ServiceTest):
         db_stacks.update_stack(self.ctx, stack, values={"count": 20})
         answer.set()
         self.until(lambda: self.stack(stack).claim_epoch == 2)
+
+    def test_a_verdict_is_acted_upon_at_once(self):
+        """No sweep is due, and whoever found the cloud dead names no stack."""
+        self.config.set("engine", sweep_interval=3600.0)
+        stack = self.create_stack()
+        engine = self.start()
+        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        engine._endpoint.reconcile(self.ctx, stack)
+        self.until(lambda: self.stack(stack).status == "ACTIVE")
+        self.site.heats["cloud3"].fault("refuse")
+        self.until(lambda: self.units() == (7, 3, 2))
 
     def test_heartbeat(self):
         self.start()
