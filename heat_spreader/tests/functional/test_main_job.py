@@ -183,7 +183,8 @@ class MainJob:
                 except (OSError, http.client.HTTPException) as error:
                     now = repr(error)
                 raise AssertionError(f"after {seconds} s not yet: {what}; the stack is\n{now}")
-            time.sleep(0.2)
+            # A look is six requests, and Heat takes long for each.
+            time.sleep(0.5)
 
     def until_status(self, status: str, seconds: float = 90) -> dict[str, typing.Any]:
         def reached() -> bool:
