@@ -135,6 +135,7 @@ class Outages:
         self._away: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
         self.numbers: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
+        self._halt = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(outages,), name=lane)
             for lane, outages in schedule(seed, length).items()
@@ -150,6 +151,13 @@ class Outages:
         for thread in self._threads:
             thread.join()
 
+    def stop(self) -> None:
+        """Begin nothing more and start nothing again; returns when nothing is on its way."""
+        self._halt.set()
+        for thread in self._threads:
+            if thread.ident:
+                thread.join()
+
     def met(self, name: str, began: float, ended: float) -> bool:
         """Tell whether it was away, or had just come back, at a moment of that time."""
         return any(
@@ -164,8 +172,8 @@ class Outages:
     def _run(self, outages: list[Outage]) -> None:
         for outage in outages:
             # A start that took long moves what follows it.
-            time.sleep(max(0.0, self._began + outage.at - time.monotonic()))
-            if time.monotonic() > self._began + self._length:
+            self._halt.wait(max(0.0, self._began + outage.at - time.monotonic()))
+            if self._halt.is_set() or time.monotonic() > self._began + self._length:
                 return
             try:
                 self._carry_out(outage)
@@ -181,15 +189,14 @@ class Outages:
         self.numbers[f"{kind} {outage.how}"] += 1
         began = time.monotonic()
         at = self.away(name, began, float("inf"))
-        if name in CLOUDS:
-            servers = self._box.cloud(name).servers("heat")
-            (self._box.hang if outage.how == "hung" else self._box.kill)(servers)
-            time.sleep(outage.seconds)
-            self._box.start(servers)
+        servers = self._box.cloud(name).servers("heat") if name in CLOUDS else []
+        if outage.how == "hung":
+            self._box.hang(servers) if servers else self._site.hang(name)
         else:
-            (self._site.hang if outage.how == "hung" else self._site.kill)(name)
-            time.sleep(outage.seconds)
-            self._site.start(name)
+            self._box.kill(servers) if servers else self._site.kill(name)
+        if self._halt.wait(outage.seconds):
+            return
+        self._box.start(servers) if servers else self._site.start(name)
         self._away[name][at] = (began, time.monotonic())
         self._log(f"{name} is back")
 
@@ -426,6 +433,7 @@ class Play:
         self._seed = seed
         self._length = minutes * 60
         self._names = [f"stack-{number}" for number in range(1, stacks + 1)]
+        self.outages = Outages(box, deployed, seed, self._length, self._log)
 
     def run(self) -> bool:
         """Do it all and print it; tell whether everything was as promised."""
@@ -437,8 +445,7 @@ class Play:
             spreader.Caller(self._box, url=self._site.url(api)) for api in self._site.apis
         ]
         self._heats = Heats(self._box)
-        self._outages = Outages(self._box, self._site, self._seed, self._length, log)
-        self._answers = Answers(self._outages, log)
+        self._answers = Answers(self.outages, log)
         self._clients = [
             Client(name, self._callers, self._names[number::2], self._seed, self._answers)
             for number, name in enumerate(("anna", "boris"))
@@ -450,7 +457,7 @@ class Play:
 
         log.began = time.monotonic()
         log(f"Chaos for {self._length:.0f} s with seed {self._seed}")
-        self._outages.start()
+        self.outages.start()
         for client in self._clients:
             client.start()
         while time.monotonic() < log.began + self._length:
@@ -458,7 +465,7 @@ class Play:
             log(f"so far {self._said()}")
         for client in self._clients:
             client.stop()
-        self._outages.wait()
+        self.outages.wait()
 
         log("Quiet; everything runs")
         began = time.monotonic()
@@ -553,7 +560,7 @@ class Play:
         return None
 
     def _verdict(self, late: dict[str, str], took: float) -> bool:
-        numbers = self._outages.numbers
+        numbers = self.outages.numbers
         answers = self._answers
         print()
         print("Outages:  " + ", ".join(f"{n} x {what}" for what, n in sorted(numbers.items())))
@@ -568,7 +575,7 @@ class Play:
             traces = self._site.log(name).read_text(errors="replace").count("Traceback (most")
             if traces:
                 print(f"Log:      {traces} traces in that of {name}")
-        wrong = [*self._outages.failures, *answers.wrong]
+        wrong = [*self.outages.failures, *answers.wrong]
         wrong += [f"{name}: {fault}" for name, fault in late.items()]
         for each in wrong[:40]:
             print(f"WRONG:    {each}")
@@ -621,14 +628,18 @@ def chaos() -> int:
             spreader.Spreader(box).install()
         deployed = site.Site(box, args.bin, database_kind=args.database)
         deployed.make({"engine": {"update_deadline": UPDATE}})
-        well = Play(
+        play = Play(
             box,
             deployed,
             seed=seed,
             minutes=args.minutes,
             stacks=args.stacks,
             settle=args.settle,
-        ).run()
+        )
+        try:
+            well = play.run()
+        finally:
+            play.outages.stop()
     finally:
         if box.exists():
             box.down(delete=well and not args.keep)
