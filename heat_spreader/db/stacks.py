@@ -207,11 +207,11 @@ def _read(
     """
     stacks = [
         types.SimpleNamespace(**dict(zip(columns.stack, row, strict=True)), members=[])
-        for row in connection.execute(query, parameters)
+        for row in connection.execute(query, parameters).all()
     ]
     by_id = {stack.id: stack for stack in stacks}
     clouds: dict[str, Any] = {}
-    for row in connection.execute(columns.members_of, {"stack_ids": [*by_id]}):
+    for row in connection.execute(columns.members_of, {"stack_ids": [*by_id]}).all():
         member = types.SimpleNamespace(**dict(zip(columns.member, row, strict=False)))
         if member.cloud_id not in clouds:
             cloud = dict(zip(columns.cloud, row[len(columns.member) :], strict=True))
@@ -271,6 +271,7 @@ def update_stack(
         for column, value in values.items():
             setattr(stack, column, value)
         existing = {member.cloud_id: member for member in stack.members}
+        joined = (members or {}).keys() - existing.keys()
         for cloud_id, columns in (members or {}).items():
             if cloud_id in existing:
                 for column, value in columns.items():
@@ -286,7 +287,8 @@ def update_stack(
                 # What a user changed about the distribution ends the floors of a failover.
                 member.floor = None
         session.flush()
-        stack = load_stack(session, stack_id)
+        if joined:  # their clouds are not there yet
+            stack = load_stack(session, stack_id)
         db_events.add_event(
             session,
             ctx,
