@@ -211,6 +211,13 @@ class Round:
         seen = self._in_parallel(
             [m for m in stack.members if self._to_be_read(m)], self._read, self._unreadable
         )
+        if self._interrupted:
+            # Whoever was cut off may have lowered any of them, and those that cannot be read now are
+            # counted on by nobody before they have been.
+            for m in stack.members:
+                if not self._in_sight(m):
+                    unread = {"confirmed": 0, "heat_updated_time": _UNSURE}
+                    seen[m.id] = seen.get(m.id, {}) | unread
         self._seen = seen
         members = [self._value(m, seen) for m in stack.members]
         decided = plan.plan(self._wanted, members, self._moment)
@@ -581,6 +588,10 @@ class Round:
             columns["creating"] = (
                 member.creating
             )  # of an earlier create that may be carried out yet
+        if step and error.maybe_done and step.units < step.before:
+            # Perhaps it does not run any more, so nobody is lowered in return for it.
+            sure = min(self._after_reading(member, "confirmed"), step.units)
+            columns["confirmed"] = sure
         problem = f"Cloud '{member.cloud.name}' did not {doing}: {error.detail}"
         failures = member.failures + 1
         if (
