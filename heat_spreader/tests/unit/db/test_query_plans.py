@@ -280,6 +280,8 @@ class TestPlans(backends.DatabaseTestCase):
     def scanned(self, statement: str, parameters: Any) -> list[str]:
         """The lines of the plan that read the whole of a large table."""
         large = ("stacks", "members", "observations", "tombstones", "events")
+        if isinstance(parameters, list):  # for several rows, each of which is found alike
+            parameters = parameters[0]
         explain = "EXPLAIN QUERY PLAN " if self.backend == "sqlite" else "EXPLAIN "
         with db_api.engine().connect() as connection:
             plan = [
