@@ -23,13 +23,15 @@ import contextlib
 import dataclasses
 import datetime
 import threading
+import time
 from typing import Any
 from typing import TypeVar
 
 from heat_spreader.engine import observe
 
-# Seconds that a request waits for a place before it is put off, and for its answer before its round
-# lends its own place among the rounds to another. Well below a sweep interval.
+# Seconds without any answer after which a lane counts as stuck, so that nobody waits for a place in it
+# any more; and seconds after which a round that waits lends its own place among the rounds to another.
+# Well below a sweep interval.
 PATIENCE = 0.25
 
 Key = TypeVar("Key", bound=Hashable)
@@ -37,9 +39,15 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclasses.dataclass(frozen=True)
 class PutOff:
-    """In the place of a result: nothing was sent, and why, to go on after the cloud's name."""
+    """In the place of a result: nothing was sent.
+
+    :ivar reason: to go on after the cloud's name
+    :ivar before: how many were put off there before it, since the latest listing. Those that come later
+        have to wait longer: all at once they would keep the engine busy with being put off
+    """
 
     reason: str
+    before: int = 0
 
 
 class Lanes:
@@ -88,19 +96,40 @@ class Lanes:
                 results[key] = future
             else:
                 begun[key] = future
-        _, waiting = futures.wait(begun.values(), PATIENCE)
-        # What has no place by now gives up; cancel() does nothing to what is on the wire. One that was
-        # cancelled is not waited for: it would count as done only when a worker comes to it.
-        if on_the_wire := [future for future in waiting if not future.cancel()]:
+        waiting = futures.wait(begun.values(), PATIENCE).not_done
+        if waiting:
             with self._lent():
-                futures.wait(on_the_wire)
+                while waiting := self._patient(waiting, begun, jobs):
+                    waiting = futures.wait(waiting, PATIENCE).not_done
         for key, future in begun.items():
-            results[key] = (
-                PutOff("has not answered other requests yet")
-                if future.cancelled()
-                else future.result()
-            )
+            if not future.cancelled():
+                results[key] = future.result()
+            else:
+                results[key] = self._put_off(jobs[key][0], "has not answered other requests yet")
         return results
+
+    def _patient(
+        self,
+        waiting: set[futures.Future[Any]],
+        begun: Mapping[Key, futures.Future[Any]],
+        jobs: Mapping[Key, tuple[str, Callable[[], Any]]],
+    ) -> set[futures.Future[Any]]:
+        """Those that are worth waiting for: on the wire, or in a lane that moves."""
+        stuck = {
+            future
+            for key, future in begun.items()
+            if future in waiting and self._lanes[jobs[key][0]].stuck()
+        }
+        # cancel() does nothing to what is on the wire. One that was cancelled is not waited for: it
+        # would count as done only when a worker comes to it.
+        return {future for future in waiting if future not in stuck or not future.cancel()}
+
+    def _put_off(self, cloud_id: str, reason: str) -> PutOff:
+        with self._lock:
+            lane = self._lanes[cloud_id]
+            lane.look(self._listing(cloud_id))
+            lane.put_off += 1
+            return PutOff(reason, lane.put_off - 1)
 
     def stop(self) -> None:
         """Send nothing more; what is on the wire is waited for by those who sent it."""
@@ -120,9 +149,12 @@ class Lanes:
                     self._executor(self._concurrency, thread_name_prefix=f"work-{cloud_id}")
                 )
             lane = self._lanes[cloud_id]
-            if lane.load >= 2 * self._concurrency:
-                return PutOff("is given no more requests until it has answered others")
-            lane.load += 1
+            full = lane.load >= 2 * self._concurrency
+            lane.load += not full
+        if full:
+            return self._put_off(
+                cloud_id, "is given no more requests until it has answered others"
+            )
         try:
             future = lane.workers.submit(self._do, cloud_id, lane, work, begin)
         except RuntimeError:  # stopped in this moment
@@ -133,6 +165,7 @@ class Lanes:
     def _leave(self, lane: "_Lane") -> None:
         with self._lock:
             lane.load -= 1
+            lane.moved_at = time.monotonic()
 
     def _do(
         self,
@@ -144,34 +177,48 @@ class Lanes:
         # Asked for here: the cloud may have come into doubt while the job waited for its place.
         listing = self._listing(cloud_id)
         if listing is None:
-            return PutOff("has not answered a listing since a request to it failed")
+            return self._put_off(
+                cloud_id, "has not answered a listing since a request to it failed"
+            )
         if begin is not None:
             with self._lock:
-                if not lane.begin(listing, begin(), self._max_in_progress):
-                    return PutOff(
-                        f"is at {self._max_in_progress} operations already, the most that it is given"
-                    )
+                lane.look(listing)
+                begun = lane.begin(begin(), self._max_in_progress)
+            if not begun:
+                return self._put_off(
+                    cloud_id,
+                    f"is at {self._max_in_progress} operations already, the most that it is given",
+                )
         return work()
 
 
 class _Lane:
-    """One cloud's workers, and what was begun there since the latest listing."""
+    """One cloud's workers, and what was begun and put off there since the latest listing."""
 
     def __init__(self, workers: futures.Executor) -> None:
         self.workers = workers
         self.load = 0
+        self.put_off = 0
+        self.moved_at = time.monotonic()
         self._listing: observe.Snapshot | None = None
         self._in_progress = 0
         self._begun: list[datetime.datetime] = []
 
-    def begin(
-        self, listing: observe.Snapshot, moment: datetime.datetime, max_in_progress: int
-    ) -> bool:
+    def stuck(self) -> bool:
+        """Nothing has been answered for a while."""
+        return time.monotonic() - self.moved_at > PATIENCE
+
+    def look(self, listing: observe.Snapshot | None) -> None:
+        """Count anew if this listing is a new one."""
+        if listing is None or listing is self._listing:
+            return
+        self._listing = listing
+        self._in_progress = sum(row.in_progress for row in listing.heat_stacks.values())
+        self._begun = [begun for begun in self._begun if begun >= listing.at]
+        self.put_off = 0
+
+    def begin(self, moment: datetime.datetime, max_in_progress: int) -> bool:
         """Count one more operation, unless there are enough of them."""
-        if listing is not self._listing:
-            self._listing = listing
-            self._in_progress = sum(row.in_progress for row in listing.heat_stacks.values())
-            self._begun = [begun for begun in self._begun if begun >= listing.at]
         if self._in_progress + len(self._begun) >= max_in_progress:
             return False
         self._begun.append(moment)

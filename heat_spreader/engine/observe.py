@@ -73,6 +73,18 @@ class Settings:
         return 3 * (self.probe_interval + self.probe_timeout)
 
 
+def is_known(row: heat.HeatStack, member: models.Member) -> bool:
+    """A listing shows the member's Heat stack as it is stored, or at the work that we gave it.
+
+    Of that work we do not know the time that Heat put down for it, but that is all that is new.
+    """
+    if row.status != member.heat_status:
+        return False
+    return row.updated_time == member.heat_updated_time or (
+        row.in_progress and member.heat_updated_time is None
+    )
+
+
 class Observer:
     """Looks at every registered cloud, each in a thread of its own, so that none delays another."""
 
@@ -200,10 +212,7 @@ class Observer:
         stacks = set()
         for member in db_rounds.members_of_heat_stacks(ctx, cloud.id, moved) if moved else ():
             row = listed.get(member.heat_stack_id)
-            if row is None or (row.status, row.updated_time) != (
-                member.heat_status,
-                member.heat_updated_time,
-            ):
+            if row is None or not is_known(row, member):
                 stacks.add(member.stack_id)
         if stacks:
             db_rounds.nudge_stacks(ctx, stacks)

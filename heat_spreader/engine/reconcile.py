@@ -279,10 +279,7 @@ class Round:
         if self._interrupted:
             return True
         row = snapshot.heat_stacks.get(member.heat_stack_id)
-        if row is not None and (row.status, row.updated_time) == (
-            member.heat_status,
-            member.heat_updated_time,
-        ):
+        if row is not None and observe.is_known(row, member):
             return False
         # What we began after that listing, the next one will tell.
         unseen_write = member.written_at is not None and member.written_at >= snapshot.at
@@ -805,7 +802,11 @@ class Round:
             result = done[member.id]
             if isinstance(result, lanes.PutOff):
                 put_off[member.id] = f"cloud '{member.cloud.name}' {result.reason}"
-                done[member.id] = {"retry_at": self._shortly()}
+                # A tenth of a second for each of those before it.
+                behind = min(0.1 * result.before, self._settings.retry_interval)
+                done[member.id] = {
+                    "retry_at": self._shortly() + datetime.timedelta(seconds=behind)
+                }
         return done
 
     def _shortly(self, failures: int = 0) -> datetime.datetime:

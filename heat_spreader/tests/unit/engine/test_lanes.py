@@ -138,6 +138,17 @@ class TestDoubt(LanesTest):
         self.listings["east"] = listing()
         self.assertEqual({"a": 1}, line.run({"a": ("east", lambda: 1)}))
 
+    def test_whoever_comes_later_is_told_how_many_came_before(self):
+        """So that not all of them come back at the same moment; a new listing begins anew."""
+        line = self.lanes()
+        self.listings["east"] = None
+        told = [line.run({"a": ("east", lambda: 1)})["a"].before for _ in range(3)]
+        self.assertEqual([0, 1, 2], told)
+        self.listings["east"] = listing("UPDATE_IN_PROGRESS")
+        line.run({"a": ("east", lambda: 1)}, begin=lambda: START)
+        self.listings["east"] = None
+        self.assertEqual(0, line.run({"a": ("east", lambda: 1)})["a"].before)
+
     def test_nor_what_waits_for_its_place_when_the_doubt_arises(self):
         line = self.lanes(concurrency=1)
         sent = []

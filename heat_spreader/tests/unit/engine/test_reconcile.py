@@ -1397,6 +1397,21 @@ class TestLanes(world.WorldTest):
         for number in range(5):
             self.assertEqual((6, 2, 2), self.world.units(f"web{number}"))
 
+    def test_what_we_began_is_not_looked_at_before_it_is_done(self):
+        """Heat puts down a new time for it, which is no news."""
+        web = self.world.create_stack()
+        self.world.settle(web, self.engine)
+        self.world.change(web, count=20)
+        self.engine.sweep()
+        asked = self.world.asked("GET")
+        self.engine.nudged.clear()
+        self.engine.look()
+        self.engine.reconcile(web)
+        self.assertEqual([], self.engine.nudged)
+        self.assertEqual(asked, self.world.asked("GET"))
+        self.world.settle(web, self.engine)
+        self.assertEqual((12, 4, 4), self.world.units())
+
     def test_after_a_timeout_nothing_is_sent_until_a_listing_is_good(self):
         stacks = [self.world.create_stack(name=f"web{number}") for number in range(3)]
         for stack in stacks:
