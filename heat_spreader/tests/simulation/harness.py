@@ -235,6 +235,11 @@ class StackRow:
     epoch: int
     claimed_until: float | None
     due: float | None
+    rebalance: str
+    step: int
+    on_drift: str
+    on_missing: str
+    on_stuck: str
     members: tuple[MemberRow, ...]
 
 
@@ -248,8 +253,8 @@ class CloudRow:
 
 
 _STACK = """SELECT id, name, count, generation, observed_generation, status, status_reason, ledger,
-    deleting, release, failover_rule, rounding, min_clouds, surge, claim_epoch, claimed_until, due_at
-    FROM stacks"""
+    deleting, release, failover_rule, rounding, min_clouds, surge, claim_epoch, claimed_until, due_at,
+    rebalance_mode, rebalance_step, on_drift, on_missing, on_stuck FROM stacks"""
 _MEMBER = """SELECT m.id, c.name, heat_stack_id, weight, minimum, maximum, priority, leaving, owned,
     share, held, confirmed, floor, out_since IS NOT NULL, status, status_reason, heat_status, conflict
     FROM members m JOIN clouds c ON c.id = m.cloud_id WHERE stack_id = ? ORDER BY position"""
@@ -582,15 +587,22 @@ class World:
                     priority=member.priority,
                 )
             )
-        allocated = allocation.allocate(
-            stack.id,
-            stack.count,
-            bids,
-            rule=allocation.Rule(stack.rule),
-            min_clouds=stack.min_clouds,
-            surge=stack.surge,
-            rounding=allocation.Rounding(stack.rounding),
-        )
+
+        def allocate(on_demand: bool) -> allocation.Allocation:
+            return allocation.allocate(
+                stack.id,
+                stack.count,
+                bids,
+                rule=allocation.Rule(stack.rule),
+                min_clouds=stack.min_clouds,
+                surge=stack.surge,
+                rounding=allocation.Rounding(stack.rounding),
+                on_demand=on_demand,
+            )
+
+        allocated = allocate(stack.rebalance == "on-demand")
+        if stack.rebalance == "gradual":
+            allocated = allocation.towards(allocate(True), allocated, stack.step)
         shares = {
             member.cloud: share.units
             for member, share in zip(stack.members, allocated.shares, strict=True)

@@ -351,7 +351,7 @@ class Heat:
                     work = stack.work
                     self.suffered("stuck")
                     self.schedule.at(
-                        self.schedule.now + self.random.uniform(5, 20),
+                        self.schedule.now + self.random.uniform(5, 60),
                         lambda stack=stack, work=work: self._end(stack, work),
                     )
                 else:

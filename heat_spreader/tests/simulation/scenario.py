@@ -142,6 +142,12 @@ class _Scenario:
         world.tell("-", "nothing fails any more")
         if not any(engine.process.alive for engine in world.engines):
             self._begin("host1", 99)
+        # What users chose to have left alone, they now have repaired.
+        for row in world.stacks():
+            if not row.deleting and (row.on_drift, row.on_missing) != ("heal", "recreate"):
+                world.tell("user", "repair", row.name)
+                world.update_stack(row.id, {"on_drift": "heal", "on_missing": "recreate"})
+                world.retry_stack(row.id)
         quiet = world.schedule.now
         why = ""
         while world.schedule.now < quiet + BOUND:
@@ -302,6 +308,16 @@ class _Scenario:
             "maximum": None if rng.random() < 0.7 else minimum + rng.randrange(8),
         }
 
+    def _policies(self) -> dict[str, Any]:
+        rng = self.rng
+        return {
+            "rebalance_mode": rng.choice(("immediate", "immediate", "gradual", "on-demand")),
+            "rebalance_step": rng.choice((1, 2, 3)),
+            "on_drift": rng.choice(("heal", "heal", "report", "ignore")),
+            "on_missing": rng.choice(("recreate", "recreate", "hold", "move")),
+            "on_stuck": rng.choice(("report", "retry")),
+        }
+
     def _change(self, kind: str) -> None:
         rng, world = self.rng, self.world
         if kind == "create":
@@ -328,6 +344,7 @@ class _Scenario:
         elif kind == "settings":
             values["failover_rule"] = rng.choice(("even", "proportional", "ordered", "hold"))
             values["surge"] = rng.choice((None, 0, 1, 2))
+            values |= self._policies()
         elif kind == "weights":
             weights = self._weights(len(members))
             columns = {m.cloud: {"weight": w} for m, w in zip(members, weights, strict=True)}
@@ -383,6 +400,7 @@ class _Scenario:
             "surge": rng.choice((None, None, None, 0, 1, 2)),
             "failover_toleration": rng.choice((0, 0, 3, 10)),
             "failback_stable": rng.choice((0, 2, 8)),
+            **self._policies(),
         }
         members = {
             cloud: {"weight": weight, "priority": rng.randrange(3)} | self._bounds()
