@@ -23,6 +23,7 @@ import heapq
 import itertools
 import random
 from typing import Any
+from typing import NamedTuple
 
 import greenlet
 
@@ -85,7 +86,7 @@ class Schedule:
         self.trouble: Exception | None = None
         self.events = 0
         self._heap: list[tuple[float, int, Actor | None, Any]] = []
-        self._numbers = itertools.count()
+        self.numbers = itertools.count()
         self._over = False
         self._actors: list[Actor] = []
 
@@ -93,7 +94,7 @@ class Schedule:
 
     def at(self, time: float, do: Callable[[], None]) -> None:
         """Call ``do`` at this time, outside any actor."""
-        heapq.heappush(self._heap, (time, next(self._numbers), None, do))
+        heapq.heappush(self._heap, (time, next(self.numbers), None, do))
 
     def start(
         self, process: Process | None, name: str, work: Callable[[], Any], delay: float = 0.0
@@ -125,7 +126,7 @@ class Schedule:
                         continue
                     if process.stopped_until > self.now:
                         heapq.heappush(
-                            heap, (process.stopped_until, next(self._numbers), actor, what)
+                            heap, (process.stopped_until, next(self.numbers), actor, what)
                         )
                         continue
                 ticket, answer = what
@@ -159,13 +160,13 @@ class Schedule:
     # --- for actors ---------------------------------------------------------------------------------
 
     def _push(self, time: float, actor: Actor, answer: Any = None) -> None:
-        heapq.heappush(self._heap, (time, next(self._numbers), actor, (actor.ticket, answer)))
+        heapq.heappush(self._heap, (time, next(self.numbers), actor, (actor.ticket, answer)))
 
     def wake(self, actor: Actor, ticket: int, answer: Any, delay: float = 0.0) -> None:
         """Let an actor go on that waits with this ticket."""
         if ticket == actor.ticket:
             heapq.heappush(
-                self._heap, (self.now + delay, next(self._numbers), actor, (ticket, answer))
+                self._heap, (self.now + delay, next(self.numbers), actor, (ticket, answer))
             )
 
     def wait(self, timeout: float | None = None) -> Any:
@@ -208,6 +209,7 @@ class Future:
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
+        self._number = next(schedule.numbers)
         self._done = False
         self._result: Any = None
         self._error: BaseException | None = None
@@ -215,6 +217,9 @@ class Future:
         self._begun = False
         self._cancelled = False
         self._then: list[Callable[[Any], Any]] = []
+
+    def __hash__(self) -> int:
+        return self._number  # so that the order of a set is the same every time
 
     def set_running_or_notify_cancel(self) -> bool:
         self._begun = True
@@ -330,6 +335,11 @@ class Executor:
                 future.cancel()
 
 
+class _Waited(NamedTuple):
+    done: set[Future]
+    not_done: set[Future]
+
+
 class Futures:
     """In the place of ``concurrent.futures`` in a module."""
 
@@ -354,7 +364,7 @@ class Futures:
         end = None if timeout is None else self._schedule.now + timeout
         for future in fs:
             future.settle(None if end is None else max(0.0, end - self._schedule.now))
-        return (
+        return _Waited(
             {future for future in fs if future.done()},
             {future for future in fs if not future.done()},
         )
