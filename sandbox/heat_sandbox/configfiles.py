@@ -105,6 +105,8 @@ def heat_conf(
                 "enable_stack_abandon": True,
                 "enable_stack_adopt": True,
                 "max_stacks_per_tenant": 10000,
+                # So long a deletion waits for an engine that was killed with the stack in its hands.
+                "error_wait_time": 20,
                 **({"max_resources_per_stack": resource_limit} if resource_limit else {}),
             },
             "database": sqlite(database),
