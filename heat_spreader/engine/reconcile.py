@@ -554,8 +554,8 @@ class Round:
             "observed_count": step.units,
             "held": step.units,
         }
-        if step.units < step.before:
-            columns["confirmed"] = step.units
+        # Not simply the new number: of what Heat failed at, fewer may run than it was asked for.
+        columns["confirmed"] = min(self._after_reading(member, "confirmed"), step.units)
         return columns
 
     def _told_afterwards(self, decided: plan.Plan, written: Mapping[str, Columns]) -> plan.Plan:

@@ -211,12 +211,12 @@ class Heat:
         ):
             return self._absent(parts[2])
         if method == "GET":
-            return self._show(stack)
+            return Answer(200, {"resources": {}}) if parts[4:] else self._show(stack)
         if len(parts) == 5:
             self._begin(stack, "CHECK", who)
             return Answer(200, None, method=method)
         if method == "PATCH":
-            return self._update(stack, int(body["parameters"]["count"]), who)
+            return self._update(stack, body, who)
         if stack.action != "DELETE" or not stack.busy:
             stack.sure = 0
             self._begin(stack, "DELETE", who)
@@ -270,13 +270,20 @@ class Heat:
         self._begin(stack, "CREATE", who)
         return Answer(201, {"stack": {"id": stack.id, "links": []}}, method="POST")
 
-    def _update(self, stack: HeatStack, count: int, who: Any) -> Answer:
+    def _update(self, stack: HeatStack, body: Any, who: Any) -> Answer:
+        count = int(body["parameters"]["count"])
         if stack.action == "DELETE":
             return refusal(
                 400, "NotSupported", "Updating a stack when it is deleting is not supported."
             )
         now = self.schedule.now
-        if stack.action == "CREATE" and stack.status != "COMPLETE" and not self.convergence:
+        if (
+            # Until its first update Heat keeps no template to fall back on.
+            stack.updated is None
+            and stack.status != "COMPLETE"
+            and not self.convergence
+            and not body.get("template")
+        ):
             return refusal(
                 400, "NotSupported", "PATCH update to non-COMPLETE stack is not supported."
             )

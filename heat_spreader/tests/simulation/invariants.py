@@ -301,6 +301,8 @@ class Watch:
             if moment < task.moment - self._stale:
                 break
         if stack.busy:
+            if self.world.schedule.now - stack.since >= self.world.settings.update_deadline:
+                return  # it is stuck, and the users of its stack want it to be sent again
             self.fail("trespass", f"PATCH {path} to {units} during {stack.action}_{stack.status}")
         elif stack.status == "COMPLETE" and stack.count == units:
             self.fail("trespass", f"PATCH {path} to {units}, which it is already")

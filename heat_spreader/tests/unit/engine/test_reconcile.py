@@ -587,6 +587,20 @@ class TestFaults(Faults):
         self.assertEqual((6, 2, 2), self.world.units())
         self.assertEqual(3, self.world.live())
 
+    def test_what_never_ran_is_not_counted_on_when_less_of_it_is_asked_for(self):
+        """A taken-over Heat stack whose creation failed at 5 runs nothing, also when 4 are wanted."""
+        self.heats["cloud1"].fail("CREATE", "Engine went down during stack CREATE", times=1)
+        self.world.by_hand("cloud1").create(5)
+        self.world.by_hand("cloud2").create(4)
+        web = self.world.create_stack(".8 .2", 5, template=None)
+        self.heats["cloud1"].seconds = 5
+        self.world.until(lambda: self.heats["cloud1"].asked("PATCH"), self.engine)
+        self.assertEqual(0, self.world.members(web)["cloud1"].confirmed)
+        self.world.settle(web, self.engine)
+        self.assertEqual((4, 1), self.world.units()[:2])
+        [raised], [lowered] = (self.heats[name].asked("PATCH") for name in ("cloud1", "cloud2"))
+        self.assertGreater(lowered.at, raised.at + 5)
+
     def test_a_raise_that_fails_lowers_nothing(self):
         web = self.created()
         self.heats["cloud3"].fail("UPDATE", "no valid host was found", times=1)
