@@ -216,7 +216,8 @@ class Heat:
             self._begin(stack, "CHECK", who)
             return Answer(200, None, method=method)
         if method == "PATCH":
-            return self._update(stack, body, who)
+            count = int(body["parameters"]["count"])
+            return self._update(stack, count, who, template=bool(body.get("template")))
         if stack.action != "DELETE" or not stack.busy:
             stack.sure = 0
             self._begin(stack, "DELETE", who)
@@ -270,8 +271,7 @@ class Heat:
         self._begin(stack, "CREATE", who)
         return Answer(201, {"stack": {"id": stack.id, "links": []}}, method="POST")
 
-    def _update(self, stack: HeatStack, body: Any, who: Any) -> Answer:
-        count = int(body["parameters"]["count"])
+    def _update(self, stack: HeatStack, count: int, who: Any, template: bool = False) -> Answer:
         if stack.action == "DELETE":
             return refusal(
                 400, "NotSupported", "Updating a stack when it is deleting is not supported."
@@ -282,7 +282,7 @@ class Heat:
             stack.updated is None
             and stack.status != "COMPLETE"
             and not self.convergence
-            and not body.get("template")
+            and not template
         ):
             return refusal(
                 400, "NotSupported", "PATCH update to non-COMPLETE stack is not supported."
