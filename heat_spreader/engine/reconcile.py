@@ -278,6 +278,10 @@ class Round:
             return not self._stack.templated or member.written_at is not None
         if self._interrupted:
             return True
+        if member.busy_since is not None and self._wanted.retry_stuck:
+            # Before it is sent again: an engine that stood still has not seen that it was done long ago.
+            if (self._moment - member.busy_since).total_seconds() >= self._wanted.deadline:
+                return True
         row = snapshot.heat_stacks.get(member.heat_stack_id)
         if row is not None and observe.is_known(row, member):
             return False
