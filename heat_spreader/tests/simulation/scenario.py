@@ -34,6 +34,8 @@ CLOUD_FAULTS = (
     *("refuse", "hang", "lose", "slow", "unauthorized", "forbidden", "conflict", "busy", "error"),
     *("error_after", "unavailable", "quota", "garbage", "late", "late_hang", "flap", "keystone"),
 )
+AWAY = ("refuse", "hang", "unavailable")
+SLOW = ("slow", "slow", "lose", "hang", "late_hang")
 # What happens inside a cloud, or is done there by somebody else.
 HEAT_FAULTS = ("restart", "failed", "full", "drift", "delete_by_hand")
 ENGINE_FAULTS = ("crash", "stall")
@@ -71,6 +73,8 @@ class _Scenario:
         rng = self.rng = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self._created = 0
+        # Most anything goes; but a rare thing comes more often where little else happens.
+        self.style = rng.choice(("wild", "wild", "wild", "failover", "engines"))
         probe = rng.choice((6.0, 9.0, 9.0, 12.0))
         timeout = rng.choice((2.0, 3.0, 4.0))
         settings = harness.Settings(
@@ -107,18 +111,28 @@ class _Scenario:
         violation = ""
         with world, plant if plant is not None else contextlib.nullcontext():
             self._found()
-            for host in range(rng.choice((1, 1, 1, 2, 2, 3))):
+            failover, engines = self.style == "failover", self.style == "engines"
+            for host in range(rng.choice((2, 2, 3) if engines else (1, 1, 1, 2, 2, 3))):
                 world.schedule.at(
                     rng.uniform(0.0, 2.0), lambda host=host: self._begin(f"host{host + 1}", 1)
                 )
             for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
-                self._change_at(
-                    rng.uniform(0.0, 3.0) if rng.random() < 0.7 else self._moment(), "create"
-                )
-            for _ in range(rng.randrange(5)):
+                early = failover or rng.random() < 0.7
+                self._change_at(rng.uniform(0.0, 3.0) if early else self._moment(), "create")
+            for _ in range(0 if failover else rng.randrange(5)):
                 self._change_at(self._moment(), rng.choice(CHANGES + ASKED))
-            for _ in range(rng.randrange(11)):
-                self._fault(rng.choice((CLOUD_FAULTS, CLOUD_FAULTS, HEAT_FAULTS, ENGINE_FAULTS)))
+            kinds: tuple[tuple[str, ...], ...] = (
+                CLOUD_FAULTS,
+                CLOUD_FAULTS,
+                HEAT_FAULTS,
+                ENGINE_FAULTS,
+            )
+            if failover:
+                kinds = (AWAY, AWAY, AWAY, ENGINE_FAULTS)
+            elif engines:
+                kinds = (ENGINE_FAULTS, ENGINE_FAULTS, SLOW)
+            for _ in range(rng.randrange(1, 4) if failover else rng.randrange(11)):
+                self._fault(rng.choice(kinds))
             try:
                 self._run()
             except harness.Violation as error:
@@ -200,9 +214,12 @@ class _Scenario:
             return
         heat = world.heats[rng.choice(self.names)]
         lasts = rng.choice((rng.uniform(0.5, 3.0), rng.uniform(2.0, LONGEST)))
+        if self.style == "failover":
+            at, lasts = rng.uniform(6.0, UNTIL - 8.0), rng.uniform(8.0, LONGEST)
         if kind in HEAT_FAULTS:
             world.schedule.at(at, lambda: self._inside(heat, kind, lasts))
             return
+        timeout = world.settings.timeout
         methods: tuple[str, ...] = ("GET", "POST", "PATCH", "DELETE")
         if rng.random() < 0.4 or kind == "quota":
             methods = ("POST", "PATCH", "DELETE")
@@ -213,7 +230,8 @@ class _Scenario:
             until=at + lasts,
             left=rng.choice((1, 2, 10**9)) if methods[0] == "POST" else 10**9,
             methods=methods,
-            seconds=rng.uniform(0.5, 12.0),
+            # Slow, but mostly not too slow to be waited for.
+            seconds=rng.choice((rng.uniform(0.5, 12.0), rng.uniform(0.5, 0.95) * timeout)),
             every=rng.uniform(1.0, 6.0),
             begun=at,
         )
@@ -394,7 +412,7 @@ class _Scenario:
         weights = self._weights(len(clouds))
         values = {
             "name": name,
-            "count": rng.randrange(13),
+            "count": rng.choice((rng.randrange(13), rng.randrange(1, 6))),
             "template": None if adopted else TEMPLATE,
             "failover_rule": rng.choice(
                 ("even", "even", "even", "proportional", "ordered", "hold")
