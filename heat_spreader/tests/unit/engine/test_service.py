@@ -166,12 +166,12 @@ class TestEngine(ServiceTest):
 
     def test_a_verdict_is_acted_upon_at_once(self):
         """No sweep is due, and whoever found the cloud dead names no stack."""
-        self.config.set("engine", sweep_interval=3600.0)
         stack = self.create_stack()
         engine = self.start()
-        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
-        engine._endpoint.reconcile(self.ctx, stack)
         self.until(lambda: self.stack(stack).status == "ACTIVE")
+        self.config.set("engine", sweep_interval=3600.0)
+        engine._endpoint.reconcile(self.ctx, stack)  # at its end the sweep begins to wait as long
+        self.until(lambda: self.stack(stack).claimed_by is None)
         self.site.heats["cloud3"].fault("refuse")
         self.until(lambda: self.units() == (7, 3, 2))
 
