@@ -369,7 +369,7 @@ class Heat:
     def by_hand(self, stack: HeatStack, count: int | None) -> None:
         """Somebody else changes the count; None: deletes the Heat stack."""
         if count is not None:
-            self._update(stack, {"parameters": {"count": count}}, "hand")
+            self._update(stack, count, "hand")
         elif stack.action != "DELETE":
             stack.sure = 0
             self._begin(stack, "DELETE", "hand")
