@@ -145,7 +145,9 @@ class TestEngine(ServiceTest):
         self.config.set("clouds", timeout=20.0)
         self.config.set("engine", claim_lease=60.0)
         engine = self.start()
-        self.until(lambda: db_clouds.get_cloud(self.ctx, "cloud3", None).verdict == "healthy")
+        self.until(
+            lambda: all(c.verdict == "healthy" for c in db_clouds.list_clouds(self.ctx, None))
+        )
         in_hand, answer = threading.Event(), threading.Event()
         self.addCleanup(answer.set)
 
