@@ -586,13 +586,11 @@ class Round:
         # After an answer that was lost the listing before no longer tells how the Heat stack stands.
         columns: Columns = {"heat_updated_time": _UNSURE, "written_at": self._now()}
         if step and step.action is plan.Action.CREATE and not error.maybe_done:
-            columns["creating"] = (
-                member.creating
-            )  # of an earlier create that may be carried out yet
+            # True where an earlier create may be carried out yet.
+            columns["creating"] = member.creating
         if step and error.maybe_done and step.units < step.before:
             # Perhaps it does not run any more, so nobody is lowered in return for it.
-            sure = min(self._after_reading(member, "confirmed"), step.units)
-            columns["confirmed"] = sure
+            columns["confirmed"] = min(self._after_reading(member, "confirmed"), step.units)
         problem = f"Cloud '{member.cloud.name}' did not {doing}: {error.detail}"
         failures = member.failures + 1
         if (
