@@ -429,6 +429,8 @@ class MainJob:
         self.until_counts(cloud1=6, cloud2=2, cloud3=2)
         self.until_status("ACTIVE")
         self._change_by_hand("cloud2", 4)
+        # The change itself may be set back before anybody looks; what was done about it stays on record.
+        self.until(lambda: self._events("member.drift"), "the change was noticed")
         self.until_counts(cloud1=6, cloud2=2, cloud3=2)
         self.until_status("ACTIVE")
 
@@ -443,9 +445,11 @@ class MainJob:
 
     def _change_by_hand(self, cloud: str, count: int) -> None:
         heat = self.heats[cloud]
-        path = f"/{self.name}/{heat.stacks(self.name)[0]['id']}"
-        heat.resize(path, count)
-        self.until(lambda: heat.count(self.name) == count, f"{cloud} shows {count}")
+        heat.resize(f"/{self.name}/{heat.stacks(self.name)[0]['id']}", count)
+
+    def _events(self, kind: str) -> list[dict[str, typing.Any]]:
+        listed = self.caller.call("GET", f"/v1/stacks/{self.name}/events?type={kind}")
+        return listed["events"]  # type: ignore[no-any-return]
 
     def test_a_check_finds_dead_units_and_they_are_made_anew(self) -> None:
         self.create(count=5, template=NESTED)
