@@ -930,6 +930,7 @@ def _value(member: models.Member, seen: Columns, in_sight: bool) -> values.Membe
         conflict=get("conflict"),
         missing=get("missing_since") is not None,
         check_asked=get("check_asked"),
+        share=member.share,
     )
 
 

@@ -265,7 +265,7 @@ def allocate(
             if max(member.part, member.lo) < member.hi:
                 member.hi, member.at_hi = max(member.part, member.lo), ""
     if sum(member.lo for member in sharing) > seats:
-        _serve_minimums(sharing, seats)
+        _serve_minimums(sharing, seats, on_demand)
     elif by_priority:
         _spread_as_if_nobody_left(sharing, leaving, frozen, seats, divisor)
     else:
@@ -442,7 +442,7 @@ def _bound(
     staying = sharing + frozen
     able = [member for member in staying if member.own > 0 and member.hi > 0]
     for member in staying:
-        floor = max(member.bid.floor or 0, member.bid.held if on_demand else 0)
+        floor = _floor(member.bid, on_demand)
         member.lo = min(max(member.bid.minimum, floor), member.hi)
         if member.bid.minimum > member.hi:
             member.at_lo = member.at_hi
@@ -483,11 +483,24 @@ def _bound(
     return ceilings
 
 
-def _serve_minimums(sharing: list[_Member], seats: int) -> None:
-    """Step 3, minimums above what is left: each in full as far as it goes, the heaviest first."""
-    for member in sorted(sharing, key=lambda member: (-member.own, -member.lot)):
-        member.seats = min(member.lo, seats)
-        seats -= member.seats
+def _floor(bid: Bid, on_demand: bool) -> int:
+    """What a member is not to go below for anything but a wish of the user."""
+    return max(bid.floor or 0, bid.held if on_demand else 0)
+
+
+def _serve_minimums(sharing: list[_Member], seats: int, on_demand: bool) -> None:
+    """Step 3, minimums above what is left: each in full as far as it goes, the heaviest first.
+
+    Before that, what of them is under a floor: the heaviest would take a unit, for a minimum that
+    it was without before, from one that has no other way to lose it than another cloud's failure.
+    """
+    ranked = sorted(sharing, key=lambda member: (-member.own, -member.lot))
+    for floors_only in (True, False):
+        for member in ranked:
+            most = min(member.lo, _floor(member.bid, on_demand)) if floors_only else member.lo
+            given = min(max(0, most - member.seats), seats)
+            member.seats += given
+            seats -= given
 
 
 def _spread(members: list[_Member], seats: int, divisor: int) -> None:

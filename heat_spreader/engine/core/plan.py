@@ -291,12 +291,16 @@ def _bid(
     capacity = m.capacity if _full(m, now) else None
     if m.missing and m.phase is Phase.ABSENT and stack.lost is values.Missing.MOVE:
         capacity = 0
+    held = m.held
+    if _kept(stack, stands) and m.share is not None:
+        # What was to leave, or is found there only now, does not displace units that run elsewhere.
+        held = min(held, m.share)
     return allocation.Bid(
         cloud=m.cloud,
         name=m.name,
         weight=m.weight,
         standing=stands,
-        held=m.held,
+        held=held,
         minimum=0 if m.leaving else m.minimum,
         maximum=m.maximum,
         capacity=capacity,

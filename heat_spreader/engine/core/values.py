@@ -129,6 +129,7 @@ class Member:
     :ivar observed: the count parameter as read back; None when there is no Heat stack
     :ivar confirmed: units that run for sure: those of the smaller of two counts while it changes
     :ivar held: the last share that Heat accepted
+    :ivar share: the one of the last round; None before the first
     :ivar capacity: the most that the cloud can hold, learned from a raise that failed; believed until
         ``full_until``
     :ivar busy_since: since when Heat has been at work there
@@ -172,6 +173,7 @@ class Member:
     missing: bool = False
     check_asked: bool = False
     put_off: str = ""
+    share: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -341,6 +341,13 @@ MORE_CASES = [
         reasons=("a does not get its minimum 3", "c does not get its minimum 2"),
     ),
     Case(
+        "minimums above what is left, in an outage: first what of them is under a floor",
+        1,
+        make_bids(".2 .7 .1", "RRX", held=(1, 0, 0), floor=(1, 0, None), minimum=(2, 2, 0)),
+        (1, 0, 0),
+        reasons=("a does not get its minimum 2", "b does not get its minimum 2"),
+    ),
+    Case(
         "a minimum comes before a floor",
         10,
         make_bids(SEED, "RRX", held=(8, 2, 0), floor=(8, 2, None), minimum=(0, 4, 0)),

@@ -283,6 +283,21 @@ CASES = {
         ["a 8→6"],
     ),
     "refusing: frozen": (stack(count=18), seed(None, None, REFUSING), ["a 6→12", "b 2→4"]),
+    "suspect: what was to leave it stays promised to the others": (
+        TEMPLATED,
+        seed({"share": 6}, {"share": 4}, SUSPECT | {"share": 0}, weights=".6 .4 0"),
+        ["b 2→4"],
+    ),
+    "suspect: what turns up there takes nothing from the others": (
+        TEMPLATED,
+        seed({"share": 7}, {"share": 3}, SUSPECT | {"share": 0}, units=(7, 3, 8)),
+        [],
+    ),
+    "out, by the rule hold: what turns up there takes nothing from the others": (
+        stack(rule="hold"),
+        seed({"share": 7}, {"share": 3}, back(STABLE - 1) | {"share": 0}, units=(7, 3, 8)),
+        [],
+    ),
     "suspect and absent: not created": (
         TEMPLATED,
         seed(None, SUSPECT, units=(6, None, 2)),
