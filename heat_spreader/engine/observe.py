@@ -26,6 +26,7 @@ import time
 from oslo_log import log
 
 from heat_spreader import context
+from heat_spreader import exception
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
@@ -290,8 +291,10 @@ class Observer:
                     lane.changed = False
                     cloud = db_clouds.get_cloud(context.engine_context(), cloud_id, None)
                 self.observe(cloud, lane)
+            except exception.Unavailable:
+                # It is the database that is away. The sweep says so, and this lane waits for it.
+                LOG.debug("Cloud %s: what was seen could not be stored", cloud_id)
             except Exception:
-                # A lane must outlive a database that is away for a minute.
                 LOG.exception("Cloud %s could not be observed", cloud_id)
             interval = self._settings.probe_interval
             if lane.busy:

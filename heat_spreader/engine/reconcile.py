@@ -117,6 +117,7 @@ class Reconciler:
         """Run a round of a stack that was claimed.
 
         :param asked_at: our own clock before the claim was asked for: its lease lasts from then on
+        :raises Unavailable: the database went away; whoever claims the stack next looks at it anew
         """
         try:
             Round(self, ctx, claim, asked_at).run()
@@ -124,6 +125,8 @@ class Reconciler:
             LOG.warning(
                 "Stack %s: the claim was lost in mid-round; the new holder goes on", claim.stack.id
             )
+        except exception.Unavailable:
+            raise  # nothing can be stored of it, and nothing is wrong with it
         except Exception:
             LOG.exception("Stack %s: the round failed", claim.stack.id)
             db_rounds.save_round(

@@ -32,6 +32,7 @@ from oslo_utils import uuidutils
 
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
+from heat_spreader import exception
 from heat_spreader import rpc
 from heat_spreader.db import engines as db_engines
 from heat_spreader.db import models
@@ -77,12 +78,13 @@ class Engine(service.Service):
         self._halt = threading.Event()
         # Set when there may be something for the sweep to do.
         self._wake = threading.Event()
-        # All below is guarded by the lock: free places for rounds, the stacks that have one, and the
-        # claims in hand.
+        # All below is guarded by the lock: free places for rounds, the stacks that have one, the claims
+        # in hand, and whether the database was last seen to be away.
         self._lock = threading.Lock()
         self._free = 0
         self._running: set[str] = set()
         self._claimed: dict[str, models.Stack] = {}
+        self._away = False
 
     def start(self) -> None:
         super().start()
@@ -173,8 +175,25 @@ class Engine(service.Service):
         """A timer outlives whatever its task meets, a database that is away above all."""
         try:
             task()
+        except exception.Unavailable as error:
+            self._database(error)
         except Exception:
             LOG.exception("A periodic task of the engine failed")
+        else:
+            self._database(None)
+
+    def _database(self, error: exception.Unavailable | None) -> None:
+        """Tell once that the database went away, and once that it is back."""
+        with self._lock:
+            if (error is not None) == self._away:
+                return
+            self._away = error is not None
+        if error is not None:
+            LOG.error(
+                "The database does not answer, so no stack is worked on: %s", error.__cause__ or error
+            )
+        else:
+            LOG.info("The database answers again")
 
     def _heartbeat(self) -> None:
         ctx = context.engine_context()
@@ -243,6 +262,8 @@ class Engine(service.Service):
                 self._hand_back([claim.stack], interrupted=claim.interrupted)
             else:
                 self._reconciler.run(ctx, claim, asked_at)
+        except exception.Unavailable as error:
+            self._database(error)  # when the claim has expired the stack is taken up again
         except Exception:
             LOG.exception("Stack %s: no round was possible", stack_id)
         finally:

@@ -15,10 +15,14 @@
 Only its intervals are shorter than an operator would have them, and the bus is in memory.
 """
 
+import logging
 import threading
 import time
 
+import fixtures
+from oslo_db import exception as db_exc
 from oslotest import base
+import sqlalchemy as sa
 
 from heat_spreader import context
 from heat_spreader import rpc
@@ -198,6 +202,32 @@ class TestEngine(ServiceTest):
 
         self.until(observers)
         self.assertEqual({"test-host"}, observers())
+
+
+class TestDatabaseAway(ServiceTest):
+    clouds = ("cloud1", "cloud2")
+
+    def test_it_is_said_once_and_then_work_goes_on(self):
+        logged = self.useFixture(fixtures.FakeLogger("heat_spreader.engine", level=logging.INFO))
+        self.start()
+        stack = self.create_stack(clouds=list(self.ids.values()))
+        self.until(lambda: self.stack(stack).status == "ACTIVE")
+
+        def refuse(*args):
+            raise db_exc.DBConnectionError("Lost connection")
+
+        sa.event.listen(sa.Engine, "before_cursor_execute", refuse)
+        try:
+            self.until(lambda: "does not answer" in logged.output)
+            time.sleep(2 * db_api.PATIENCE)  # for the others to find out, too
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", refuse)
+        self.until(lambda: "answers again" in logged.output)
+        db_stacks.update_stack(self.ctx, stack, values={"count": 20})
+        self.until(lambda: self.units() == (12, 4))
+        about = [line for line in logged.output.splitlines() if "database" in line.lower()]
+        self.assertEqual(2, len(about), about)
+        self.assertNotIn("Traceback", logged.output)
 
 
 class TestHanging(ServiceTest):
