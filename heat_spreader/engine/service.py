@@ -190,7 +190,8 @@ class Engine(service.Service):
             self._away = error is not None
         if error is not None:
             LOG.error(
-                "The database does not answer, so no stack is worked on: %s", error.__cause__ or error
+                "The database does not answer, so no stack is worked on: %s",
+                error.__cause__ or error,
             )
         else:
             LOG.info("The database answers again")

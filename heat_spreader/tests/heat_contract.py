@@ -446,6 +446,17 @@ class HeatContract(testtools.TestCase):
         error = self.refused(self.resize, made, 3)
         self.assertEqual((Outcome.BUSY, "NotSupported"), (error.outcome, error.error_type))
 
+    def test_a_deletion_of_what_is_being_created(self):
+        made = self.create(count=1, pause=self.pause, wait=False)
+        self.assertEqual("CREATE_IN_PROGRESS", made.status)
+        heat.delete_stack(self.cloud, made.name, made.id)
+        # Without convergence it is CREATE_FAILED for a moment, since its creation is cancelled first.
+        for _ in range(600):
+            if heat.get_stack(self.cloud, made.name, made.id) is None:
+                return
+            self.sleep(self.step)
+        self.fail("it is still there")
+
     def test_a_resize_has_its_own_time_limit(self):
         made = self.create(count=1)
         self.resize(made, 2, timeout_mins=3)

@@ -425,18 +425,27 @@ def _under_way(
             f"{stack.deadline / 60:.0f} minutes"
         )
         backing_off = m.retry_at is not None and m.retry_at > now
-        if not stack.retry_stuck or m.heat_status == "CREATE_IN_PROGRESS":
+        # Without convergence Heat takes no update of what it has not created, but a deletion at any time.
+        creation = m.heat_status == "CREATE_IN_PROGRESS"
+        gone = creation or m.phase is Phase.DELETING
+        if not (stack.retry_stuck or (m.leaving and gone)) or (creation and not m.owned):
             return None, View(
                 MemberStatus.ERROR,
                 f"{said}. If the Heat engine that was at it has died, send Heat stack '{stack.name}' an "
                 f"update by hand, or have this stack retry what is stuck ({why})",
             )
         if not backing_off:
-            action = Action.DELETE if m.phase is Phase.DELETING else Action.RESIZE
-            units = 0 if m.phase is Phase.DELETING else share
             return (
-                Step(action, m.id, units, m.observed or 0),
-                View(MemberStatus.CONVERGING, f"{said}; it is sent again; {why}"),
+                Step(
+                    Action.DELETE if gone else Action.RESIZE,
+                    m.id,
+                    0 if gone else share,
+                    m.observed or 0,
+                ),
+                View(
+                    MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING,
+                    f"{said}; it is {'deleted' if gone else 'sent again'}; {why}",
+                ),
             )
     return None, View(
         MemberStatus.LEAVING if m.leaving else MemberStatus.CONVERGING,

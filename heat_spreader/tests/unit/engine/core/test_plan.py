@@ -137,6 +137,14 @@ def since(seconds):
 
 
 DELETING = {"phase": Phase.DELETING, "heat_status": "DELETE_IN_PROGRESS"}
+CREATING = {
+    "phase": Phase.BUSY,
+    "heat_status": "CREATE_IN_PROGRESS",
+    "held": 6,
+    "observed": 6,
+    "confirmed": 0,
+    **since(3700),
+}
 CHECK_FAILED = {"phase": Phase.FAILED, "heat_status": "CHECK_FAILED"}
 SUSPECT = {"verdict": Verdict.SUSPECT, "verdict_since": ago(5), "verdict_reason": "missed 1 of 3"}
 REFUSING = {"verdict": Verdict.REFUSING, "verdict_since": ago(3600), "verdict_reason": "401"}
@@ -630,10 +638,16 @@ CASES = {
     "stuck: not yet": (stack(retry_stuck=True), seed(busy(1, 6) | since(3600)), []),
     "stuck: told only": (STACK, seed(busy(1, 6) | since(3700)), []),
     "stuck: sent again": (stack(retry_stuck=True), seed(busy(1, 6) | since(3700)), ["a 6→6"]),
-    "stuck: a creation is told only": (
+    "stuck: a creation is made anew": (stack(retry_stuck=True), seed(CREATING), ["delete a"]),
+    "stuck: a creation by somebody else is told only": (
         stack(retry_stuck=True),
-        seed(busy(0, 6) | since(3700) | {"heat_status": "CREATE_IN_PROGRESS"}),
+        seed(CREATING | {"owned": False}),
         [],
+    ),
+    "stuck: what leaves is deleted": (
+        STACK,
+        seed(None, None, CREATING | OURS),
+        ["a 6→7", "b 2→3", "delete c"],
     ),
     # movement
     "gradual: one raise at a time": (
