@@ -49,9 +49,20 @@ api_opts: list[cfg.Opt] = [
         default="keystone",
         choices=[
             ("keystone", "Validate tokens with Keystone."),
+            (
+                "http_basic",
+                "Check user names and passwords against http_basic_auth_user_file. Everybody in it is "
+                "an administrator of one project. For a small site, and only behind TLS.",
+            ),
             ("none", "Everybody is the administrator of one project. Loopback only."),
         ],
         help="How callers are known. 'none' is refused unless the API listens on a loopback address.",
+    ),
+    cfg.StrOpt(
+        "http_basic_auth_user_file",
+        default="/etc/heat-spreader/htpasswd",
+        help="Users and bcrypt hashes for auth_strategy http_basic, as 'htpasswd -B' writes them. Read "
+        "again when it changes; must not be readable for everybody.",
     ),
     cfg.HostAddressOpt(
         "host",

@@ -38,6 +38,7 @@ from heat_spreader import policies
 from heat_spreader import rpc
 from heat_spreader.api import expose
 from heat_spreader.api import hooks
+from heat_spreader.api import passwords
 from heat_spreader.api import root
 from heat_spreader.api import versions
 from heat_spreader.db import api as db_api
@@ -112,15 +113,17 @@ class Authentication:
 
     def __init__(self, app: Any, conf: cfg.ConfigOpts) -> None:
         self.public = app
-        self.private: Any = (
-            auth_token.AuthProtocol(
+        self.private: Any
+        if conf.api.auth_strategy == "keystone":
+            self.private = auth_token.AuthProtocol(
                 app,
                 # Our type, by which Keystone's access rules of application credentials know us.
                 {"oslo_config_config": conf, "service_type": versions.SERVICE_TYPE},
             )
-            if conf.api.auth_strategy == "keystone"
-            else LocalUser(app)
-        )
+        elif conf.api.auth_strategy == "http_basic":
+            self.private = passwords.HttpBasic(app, conf.api.http_basic_auth_user_file)
+        else:
+            self.private = LocalUser(app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         # Clients read these to learn where and how to get in.
@@ -131,21 +134,12 @@ class Authentication:
 class LocalUser:
     """For ``auth_strategy = none``: every caller is the administrator of the project "local"."""
 
-    IDENTITY = {
-        "HTTP_X_IDENTITY_STATUS": "Confirmed",
-        "HTTP_X_USER_ID": "local",
-        "HTTP_X_PROJECT_ID": "local",
-        "HTTP_X_ROLES": "admin,member,reader",
-    }
-
     def __init__(self, app: Any) -> None:
         self.app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        for name in list(environ):
-            if name.startswith("HTTP_X_") or name == "HTTP_OPENSTACK_SYSTEM_SCOPE":
-                del environ[name]
-        environ.update(self.IDENTITY)
+        passwords.forget_claims(environ)
+        environ.update(passwords.identity("local"))
         return self.app(environ, start_response)
 
 

@@ -146,7 +146,7 @@ def main() -> int:
         _check_port(conf.api.host, conf.api.port)
         _prepare_database(conf)
         spreader_conf.check(conf)
-        if conf.api.auth_strategy == "none":
+        if conf.api.auth_strategy != "keystone":
             _register_clouds(conf)
         db_api.dispose()
     except (exception.StartupError, exception.Unavailable) as error:

@@ -86,13 +86,15 @@ class API(fixtures.Fixture):
     :ivar config: its ``Config``
     """
 
-    def __init__(self, auth_strategy: str = "none") -> None:
+    def __init__(self, auth_strategy: str = "none", **options: Any) -> None:
+        """:param options: more of the group ``api``"""
         super().__init__()
         self._auth_strategy = auth_strategy
+        self._options = options
 
     def _setUp(self) -> None:
         config = self.config = self.useFixture(Database()).config
-        config.set("api", auth_strategy=self._auth_strategy)
+        config.set("api", auth_strategy=self._auth_strategy, **self._options)
         if self._auth_strategy == "keystone":
             config.set("keystone_authtoken", www_authenticate_uri="http://keystone.invalid")
             self._keystone = self.useFixture(auth_token_fixture.AuthTokenFixture())
