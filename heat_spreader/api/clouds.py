@@ -32,9 +32,11 @@ from heat_spreader.db import models
 def _views(
     ctx: context.RequestContext, clouds: Iterable[models.Cloud]
 ) -> dict[str, dict[str, Any]]:
-    """Clouds as the API shows them, by id: with their latest probe and the number of their stacks."""
+    """Clouds as the API shows them, by id, with their latest probe and how many stacks are there."""
     rows = {cloud.id: cloud for cloud in clouds}
-    used = db_clouds.count_members(ctx, rows)
+    # How busy a shared cloud is with the stacks of others is no business of a project's.
+    whose = None if policies.sees_all_projects(ctx) else ctx.project_id
+    used = db_clouds.count_members(ctx, rows, whose)
     _, observations = db_clouds.list_observations(ctx, rows)
     views = {}
     for cloud in rows.values():

@@ -169,15 +169,21 @@ def delete_cloud(ctx: context.RequestContext, cloud_id: str) -> None:
 
 
 @db_api.retry
-def count_members(ctx: context.RequestContext, cloud_ids: Iterable[str]) -> dict[str, int]:
-    """How many members live in each of these clouds."""
-    with db_api.reader(ctx) as session:
-        rows = session.execute(
-            sa.select(models.Member.cloud_id, sa.func.count(models.Member.id))
-            .where(models.Member.cloud_id.in_(list(cloud_ids)))
-            .group_by(models.Member.cloud_id)
+def count_members(
+    ctx: context.RequestContext, cloud_ids: Iterable[str], project_id: str | None = None
+) -> dict[str, int]:
+    """How many members of this project, of all for None, live in each of these clouds."""
+    query = (
+        sa.select(models.Member.cloud_id, sa.func.count(models.Member.id))
+        .where(models.Member.cloud_id.in_(list(cloud_ids)))
+        .group_by(models.Member.cloud_id)
+    )
+    if project_id is not None:
+        query = query.join_from(models.Member, models.Stack).where(
+            models.Stack.project_id == project_id
         )
-        return {cloud_id: count for cloud_id, count in rows}
+    with db_api.reader(ctx) as session:
+        return {cloud_id: count for cloud_id, count in session.execute(query)}
 
 
 # --- observations and verdicts --------------------------------------------------------------------

@@ -130,7 +130,7 @@ def heat_conf(
 def clouds_yaml(
     entries: collections.abc.Mapping[str, collections.abc.Mapping[str, str]],
 ) -> str:
-    """Write a clouds.yaml; an entry has auth_url, username, password, project and region."""
+    """Write a clouds.yaml; an entry has auth_url, username, password, project, domain and region."""
     lines = ["clouds:"]
     for name, entry in entries.items():
         # A JSON string is a YAML string.
@@ -142,8 +142,8 @@ def clouds_yaml(
             f"      username: {json.dumps(entry['username'])}",
             f"      password: {json.dumps(entry['password'])}",
             f"      project_name: {json.dumps(entry['project'])}",
-            '      user_domain_id: "default"',
-            '      project_domain_id: "default"',
+            f"      user_domain_name: {json.dumps(entry['domain'])}",
+            f"      project_domain_name: {json.dumps(entry['domain'])}",
             f"    region_name: {json.dumps(entry['region'])}",
             '    identity_api_version: "3"',
             '    interface: "public"',

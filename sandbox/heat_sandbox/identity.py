@@ -33,13 +33,15 @@ class IdentityError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """A user that the sandbox makes, with its roles in one project of the default domain."""
+    """A user that the sandbox makes, with its roles in one project of the same domain."""
 
     user: str
     project: str
     roles: tuple[str, ...]
+    domain: str = "default"
 
 
+ELSEWHERE = "elsewhere"
 ACCOUNTS = (
     # Heat itself validates tokens, and mints trusts for its users.
     Account("heat", "service", ("admin", "service")),
@@ -48,6 +50,8 @@ ACCOUNTS = (
     Account("demo", "demo", ("member",)),
     Account("reader", "demo", ("reader",)),
     Account("demo2", "demo2", ("member",)),
+    # A project that has the name of another one, in another domain.
+    Account("demo3", "demo", ("member",), ELSEWHERE),
 )
 # A domain of its own for the users and projects that Heat makes for its stacks.
 HEAT_DOMAIN = "heat"
@@ -74,9 +78,11 @@ def call(
 class Keystone:
     """Keystone's REST interface as one user; `url` ends in /v3."""
 
-    def __init__(self, url: str, user: str, password: str, project: str) -> None:
+    def __init__(
+        self, url: str, user: str, password: str, project: str, domain_name: str = "Default"
+    ) -> None:
         self.url = url
-        domain = {"id": "default"}
+        domain = {"name": domain_name}
         who = {"user": {"name": user, "domain": domain, "password": password}}
         body = {
             "auth": {
@@ -87,6 +93,7 @@ class Keystone:
         answer, headers = call("POST", f"{url}/auth/tokens", body=body)
         self.token = headers["X-Subject-Token"]
         self.project_id: str = answer["token"]["project"]["id"]
+        self.user_id: str = answer["token"]["user"]["id"]
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, typing.Any]:
         try:
@@ -120,18 +127,20 @@ def populate(
         name: keystone.ensure("role", {"name": name})
         for name in ("admin", "service", "member", "reader", "heat_stack_user")
     }
+    domains = {"default": "default", ELSEWHERE: keystone.ensure("domain", {"name": ELSEWHERE})}
     projects = {
-        name: keystone.ensure("project", {"name": name, "domain_id": "default"})
-        for name in sorted({account.project for account in ACCOUNTS})
+        (domain, name): keystone.ensure("project", {"name": name, "domain_id": domains[domain]})
+        for domain, name in sorted({(account.domain, account.project) for account in ACCOUNTS})
     }
     for account in ACCOUNTS:
         user = keystone.ensure(
             "user",
-            {"name": account.user, "domain_id": "default"},
+            {"name": account.user, "domain_id": domains[account.domain]},
             password=passwords[account.user],
         )
         for role in account.roles:
-            keystone.grant(f"projects/{projects[account.project]}", user, roles[role])
+            project = projects[account.domain, account.project]
+            keystone.grant(f"projects/{project}", user, roles[role])
 
     domain = keystone.ensure("domain", {"name": HEAT_DOMAIN})
     domain_admin = keystone.ensure(

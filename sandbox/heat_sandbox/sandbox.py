@@ -378,12 +378,15 @@ class Sandbox:
     def _entries(self, passwords: dict[str, str]) -> dict[str, dict[str, str]]:
         clouds = self.clouds()
 
-        def entry(cloud: Cloud, user: str, project: str) -> dict[str, str]:
+        def entry(
+            cloud: Cloud, user: str, project: str, domain: str = "Default"
+        ) -> dict[str, str]:
             return {
                 "auth_url": f"{cloud.keystone.url}/v3",
                 "username": user,
                 "password": passwords[user],
                 "project": project,
+                "domain": domain,
                 "region": cloud.region,
             }
 
@@ -393,12 +396,13 @@ class Sandbox:
             **{f"{cloud.name}-admin": entry(cloud, "admin", "admin") for cloud in clouds},
             "admin": entry(first, "admin", "admin"),
             "demo2": entry(first, "demo2", "demo2"),
+            "demo3": entry(first, "demo3", "demo", identity.ELSEWHERE),
             "reader": entry(first, "reader", "demo"),
             "spreader": entry(first, "heat_spreader", "service"),
         }
 
     def account(self, entry: str) -> dict[str, str]:
-        """Give what an entry of clouds.yaml says: auth_url, username, password, project, region."""
+        """Give what an entry of clouds.yaml says: auth_url, username, password, project, domain, region."""
         return self._entries(self._passwords())[entry]
 
     def _bus(self, cloud: Cloud, passwords: dict[str, str]) -> str:

@@ -204,7 +204,11 @@ class Caller:
         self.url = url or f"http://127.0.0.1:{box.settings().spreader_port}"
         account = box.account(entry)
         self._keystone = identity.Keystone(
-            account["auth_url"], account["username"], account["password"], account["project"]
+            account["auth_url"],
+            account["username"],
+            account["password"],
+            account["project"],
+            account["domain"],
         )
         self.project_id = self._keystone.project_id
 
