@@ -657,6 +657,7 @@ class _Service(service.Engine):
         self._free = 8
         self._running = set()
         self._claimed = {}
+        self._away = False
         connections: Any = Connections(world, settings.timeout)
         probing: Any = Connections(world, settings.probe_timeout)
         self._observer = observe.Observer(
