@@ -36,11 +36,6 @@ from heat_spreader.db import events as db_events
 from heat_spreader.db import models
 
 _STACK_WITH_MEMBERS = orm.selectinload(models.Stack.members).joinedload(models.Member.cloud)
-# What may be large, and is needed by whoever shows the stack or creates a Heat stack from it only.
-WITHOUT_CONTENT = tuple(
-    orm.defer(column, raiseload=True)
-    for column in (models.Stack.template, models.Stack.environment, models.Stack.files)
-)
 
 
 @db_api.retry
@@ -182,6 +177,18 @@ _LISTED = _Columns(
     [column for column in _STACK if column.key not in _UNLISTED],
     [column for column in _MEMBER if column.key not in _UNLISTED],
     [_CLOUD[name] for name in ("id", "name", "verdict", "verdict_since", "verdict_reason")],
+)
+# What may be large is needed by whoever shows the stack or creates a Heat stack from it only.
+_RECONCILED = _Columns(
+    [
+        *(column for column in _STACK if column.key not in ("template", "environment", "files")),
+        _STACK.template.is_not(None).label("templated"),
+    ],
+    _MEMBER,
+    _CLOUD,
+)
+_TO_RECONCILE = sa.select(*_RECONCILED.stack.values()).where(
+    _STACK.id.in_(sa.bindparam("stack_ids", expanding=True))
 )
 
 
@@ -398,22 +405,20 @@ def _member(stack: models.Stack, position: int, columns: Mapping[str, Any]) -> m
 
 def load_stack(session: orm.Session, stack_id: str) -> models.Stack:
     """One stack with all that belongs to it, as it is now."""
-    stacks = load_stacks(session, [stack_id])
-    if not stacks:
-        raise exception.StackNotFound(stack=stack_id)
-    return stacks[0]
-
-
-def load_stacks(
-    session: orm.Session, stack_ids: Sequence[str], *options: Any
-) -> Sequence[models.Stack]:
-    """Stacks with all that belongs to them, as they are now, in any order."""
-    return session.scalars(
+    stack = session.scalars(
         sa.select(models.Stack)
-        .options(_STACK_WITH_MEMBERS, *options)
-        .where(models.Stack.id.in_(stack_ids))
+        .options(_STACK_WITH_MEMBERS)
+        .where(models.Stack.id == stack_id)
         .execution_options(populate_existing=True)
-    ).all()
+    ).one_or_none()
+    if stack is None:
+        raise exception.StackNotFound(stack=stack_id)
+    return stack
+
+
+def load_to_reconcile(session: orm.Session, stack_ids: Sequence[str]) -> list[Any]:
+    """Stacks as a round needs them, in any order: all but template, environment and files."""
+    return _read(session.connection(), _TO_RECONCILE, _RECONCILED, {"stack_ids": stack_ids})
 
 
 def _wanted(stack: models.Stack) -> dict[str, Any]:
