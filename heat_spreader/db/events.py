@@ -47,14 +47,16 @@ def add_events(
     ctx: context.RequestContext,
     stack: models.Stack | None,
     events: Sequence[Mapping[str, Any]],
+    moment: datetime.datetime | None = None,
 ) -> None:
     """Append events within the transaction that they record.
 
     :param events: type and message of each; cloud, before, after and evidence where it has them
+    :param moment: the database's time, where it has just been asked for
     """
     if not events:
         return
-    moment = db_api.now(session)
+    moment = moment or db_api.now(session)
     rows = []
     for event in events:
         cloud = event.get("cloud")

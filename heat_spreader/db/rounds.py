@@ -266,7 +266,7 @@ def save_round(
             # Otherwise a nudge came during the round: the stack stays due.
             _update_stack(session, stack, values)
         _write_members(session, members)
-        db_events.add_events(session, ctx, stack, events)
+        db_events.add_events(session, ctx, stack, events, moment)
         return True
 
 
