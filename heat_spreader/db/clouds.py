@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import datetime
+import types
 from typing import Any
 
 from oslo_db import exception as db_exc
@@ -40,24 +41,29 @@ def create_cloud(ctx: context.RequestContext, values: Mapping[str, Any]) -> mode
         db_api.writer(ctx) as session,
     ):
         moment = db_api.now(session)
-        cloud = models.Cloud(
-            id=uuidutils.generate_uuid(), created_at=moment, updated_at=moment, **values
-        )
-        session.add(cloud)
-        session.flush()
+        cloud_id = uuidutils.generate_uuid()
+        times = {"created_at": moment, "updated_at": moment}
+        session.execute(_CREATE, {"id": cloud_id, **values, **times})
+        cloud = session.execute(_THE_CLOUD, {"cloud": cloud_id}).one()
         db_events.add_event(
             session, ctx, "cloud.create", f"Cloud '{cloud.name}' registered.", cloud=cloud
         )
         return cloud
 
 
-def _visible(query: Any, project_id: str | None) -> Any:
-    """A project sees its own clouds and the shared ones; None sees all."""
-    if project_id is None:
-        return query
-    return query.where(
-        sa.or_(models.Cloud.project_id == project_id, models.Cloud.shared.is_(True))
-    )
+# These are asked all the time, by every observer some of them, so they are put together once; and they
+# give plain rows, as entities take longer to make than the rows to find.
+_CLOUDS: Any = models.Cloud.__table__
+_CREATE = sa.insert(_CLOUDS)
+_UPDATE = sa.update(_CLOUDS).where(_CLOUDS.c.id == sa.bindparam("cloud"))
+_THE_CLOUD = sa.select(_CLOUDS).where(_CLOUDS.c.id == sa.bindparam("cloud")).with_for_update()
+# A project sees its own clouds and the shared ones; None sees all.
+_VISIBLE = sa.or_(_CLOUDS.c.project_id == sa.bindparam("project"), _CLOUDS.c.shared.is_(True))
+_ALL = sa.select(_CLOUDS)
+_NAMED = _ALL.where(
+    sa.or_(_CLOUDS.c.id == sa.bindparam("cloud"), _CLOUDS.c.name == sa.bindparam("cloud"))
+)
+_NAMED_AND_VISIBLE = _NAMED.where(_VISIBLE)
 
 
 @db_api.retry
@@ -68,10 +74,8 @@ def get_cloud(ctx: context.RequestContext, cloud: str, project_id: str | None) -
     :raises AmbiguousName: several carry the name
     """
     with db_api.reader(ctx) as session:
-        query = _visible(sa.select(models.Cloud), project_id)
-        found = session.scalars(
-            query.where(sa.or_(models.Cloud.id == cloud, models.Cloud.name == cloud))
-        ).all()
+        query = _NAMED if project_id is None else _NAMED_AND_VISIBLE
+        found = session.execute(query, {"cloud": cloud, "project": project_id}).all()
         for preferred in (
             [row for row in found if row.id == cloud],
             [row for row in found if row.project_id == project_id],
@@ -96,20 +100,19 @@ def list_clouds(
 ) -> list[models.Cloud]:
     """Clouds by name. :raises CloudNotFound: the marker is no cloud that the project can see"""
     with db_api.reader(ctx) as session:
-        query = _visible(sa.select(models.Cloud), project_id)
-        if name is not None:
-            query = query.where(models.Cloud.name == name)
-        if verdict is not None:
-            query = query.where(models.Cloud.verdict == verdict)
+        visible = {"project": project_id}
+        query = _ALL if project_id is None else _ALL.where(_VISIBLE)
         after = None
         if marker is not None:
-            after = session.scalars(
-                _visible(sa.select(models.Cloud).where(models.Cloud.id == marker), project_id)
-            ).one_or_none()
+            after = session.execute(query.where(_CLOUDS.c.id == marker), visible).one_or_none()
             if after is None:
                 raise exception.CloudNotFound(cloud=marker)
+        if name is not None:
+            query = query.where(_CLOUDS.c.name == name)
+        if verdict is not None:
+            query = query.where(_CLOUDS.c.verdict == verdict)
         query = db_utils.paginate_query(query, models.Cloud, limit, ["name", "id"], marker=after)
-        return list(session.scalars(query).all())
+        return list(session.execute(query, visible).all())
 
 
 @db_api.retry
@@ -125,14 +128,13 @@ def update_cloud(
         db_api.duplicate(exception.CloudExists(name=values.get("name", ""))),
         db_api.writer(ctx) as session,
     ):
-        cloud = session.get(models.Cloud, cloud_id, with_for_update=True)
+        asked = {"cloud": cloud_id}
+        cloud = session.execute(_THE_CLOUD, asked).one_or_none()
         if cloud is None:
             raise exception.CloudNotFound(cloud=cloud_id)
         before = {column: getattr(cloud, column) for column in values}
-        for column, value in values.items():
-            setattr(cloud, column, value)
-        cloud.updated_at = db_api.now(session)
-        session.flush()
+        session.execute(_UPDATE, {**values, "updated_at": db_api.now(session), **asked})
+        cloud = session.execute(_THE_CLOUD, asked).one()
         db_rounds.nudge_cloud(session, cloud_id, cloud.updated_at)
         db_events.add_event(
             session,
@@ -150,7 +152,7 @@ def update_cloud(
 def delete_cloud(ctx: context.RequestContext, cloud_id: str) -> None:
     """:raises CloudInUse: members live in it; :raises CloudNotFound: it is gone"""
     with db_api.writer(ctx) as session:
-        cloud = session.get(models.Cloud, cloud_id, with_for_update=True)
+        cloud = session.execute(_THE_CLOUD, {"cloud": cloud_id}).one_or_none()
         if cloud is None:
             raise exception.CloudNotFound(cloud=cloud_id)
         used = session.scalar(
@@ -201,17 +203,12 @@ class Look:
 
     moment: datetime.datetime
     cloud: models.Cloud
-    observations: Sequence[models.Observation | sa.Row[Any]]
+    observations: Sequence[Any]
     adopted: bool
     graves: Mapping[str, models.Tombstone]
 
 
-# Every observer asks these every few seconds, so they are not put together anew each time.
-_CLOUDS = models.Base.metadata.tables["clouds"]
-_SEEN = models.Base.metadata.tables["observations"]
-_THE_CLOUD = (
-    sa.select(models.Cloud).where(models.Cloud.id == sa.bindparam("cloud")).with_for_update()
-)
+_SEEN: Any = models.Observation.__table__
 _ADOPTED = sa.exists().where(
     models.Member.cloud_id == sa.bindparam("cloud"), models.Member.owned.is_(False)
 )
@@ -224,7 +221,11 @@ _SEE_FIRST = sa.insert(_SEEN)
 _SEE_AGAIN = sa.update(_SEEN).where(
     _SEEN.c.cloud_id == sa.bindparam("cloud"), _SEEN.c.observer == sa.bindparam("by")
 )
-_GRAVES = sa.select(models.Tombstone).where(models.Tombstone.cloud_id == sa.bindparam("cloud"))
+_SEEN_OF = sa.select(_SEEN).where(_SEEN.c.cloud_id.in_(sa.bindparam("cloud_ids", expanding=True)))
+_HAS_ADOPTED = sa.select(_ADOPTED)
+_GRAVES = sa.select(models.Tombstone.__table__).where(
+    models.Tombstone.cloud_id == sa.bindparam("cloud")
+)
 _VERDICT = sa.update(_CLOUDS).where(
     _CLOUDS.c.id == sa.bindparam("cloud"), _CLOUDS.c.verdict == sa.bindparam("before")
 )
@@ -254,7 +255,7 @@ def record_observation(
     with db_api.writer(ctx) as session:
         # The cloud's row is the lock: a cloud that is locked does not go, and of several processes
         # that observe under one name none loses the count of another.
-        cloud = session.scalars(_THE_CLOUD, asked).one_or_none()
+        cloud = session.execute(_THE_CLOUD, asked).one_or_none()
         if cloud is None:
             return None
         moment = db_api.now(session)
@@ -277,13 +278,13 @@ def record_observation(
         else:
             session.execute(_SEE_AGAIN, {"cloud": cloud_id, "by": observer, **columns})
         beside = rows[0] if rows else session.execute(_BESIDE, asked).one()
-        graves = session.scalars(_GRAVES, asked) if beside.buried else ()
+        graves = session.execute(_GRAVES, asked) if beside.buried else ()
         return Look(
             moment,
             cloud,
             [
                 *(row for row in rows if row.observer != observer),
-                models.Observation(cloud_id=cloud_id, observer=observer, **columns),
+                types.SimpleNamespace(cloud_id=cloud_id, observer=observer, **columns),
             ],
             bool(beside.adopted),
             {grave.member_id: grave for grave in graves},
@@ -294,7 +295,7 @@ def record_observation(
 def has_adopted_members(ctx: context.RequestContext, cloud_id: str) -> bool:
     """Whether the cloud carries Heat stacks that we took over, which bear no tag of ours."""
     with db_api.reader(ctx) as session:
-        return bool(session.scalar(sa.select(_ADOPTED), {"cloud": cloud_id}))
+        return bool(session.scalar(_HAS_ADOPTED, {"cloud": cloud_id}))
 
 
 @db_api.retry
@@ -303,10 +304,8 @@ def list_observations(
 ) -> tuple[datetime.datetime, dict[str, list[models.Observation]]]:
     """The present time and all observations of these clouds, by cloud id."""
     with db_api.reader(ctx) as session:
-        found: dict[str, list[models.Observation]] = {cloud_id: [] for cloud_id in cloud_ids}
-        for row in session.scalars(
-            sa.select(models.Observation).where(models.Observation.cloud_id.in_(list(found)))
-        ):
+        found: dict[str, list[Any]] = {cloud_id: [] for cloud_id in cloud_ids}
+        for row in session.execute(_SEEN_OF, {"cloud_ids": [*found]}):
             found[row.cloud_id].append(row)
         return db_api.now(session), found
 

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import datetime
-import functools
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,22 +59,30 @@ _CLAIM = (
         claim_epoch=_STACKS.c.claim_epoch + 1,
     )
 )
-_HELD = (_THIS_STACK, _STACKS.c.claim_epoch == sa.bindparam("epoch"))
-_HOLD = sa.select(_STACKS.c.claim_epoch).where(*_HELD).with_for_update()
+_HELD = sa.and_(_THIS_STACK, _STACKS.c.claim_epoch == sa.bindparam("epoch"))
+_HOLD = sa.select(_STACKS.c.claim_epoch).where(_HELD).with_for_update()
 _RENEW = (
     sa.update(_STACKS)
-    .where(*_HELD, _STACKS.c.claimed_until >= sa.bindparam("moment"))
+    .where(_HELD, _STACKS.c.claimed_until >= sa.bindparam("moment"))
     .values(claimed_until=sa.bindparam("until"))
 )
 _RELEASE = (
     sa.update(_STACKS)
-    .where(*_HELD)
+    .where(_HELD)
     .values(
         claim_epoch=_STACKS.c.claim_epoch + 1,
         claimed_until=sa.bindparam("until"),
         due_at=sa.bindparam("moment"),
     )
 )
+_WRITE = sa.update(_STACKS).where(_THIS_STACK)
+_WRITE_UNTOUCHED = sa.update(_STACKS).where(
+    _HELD,
+    _STACKS.c.generation == sa.bindparam("wanted"),
+    _STACKS.c.request_id == sa.bindparam("request"),
+    _STACKS.c.due_at == sa.bindparam("due"),
+)
+_WRITE_MEMBER = sa.update(_MEMBERS).where(_MEMBERS.c.id == sa.bindparam("member"))
 _NUDGE = sa.update(_STACKS).where(_THESE_STACKS).values(due_at=sa.bindparam("moment"))
 _WANTED_NOW = sa.select(_STACKS.c.generation, _STACKS.c.request_id, _STACKS.c.due_at).where(
     _THIS_STACK
@@ -281,34 +288,17 @@ def _update_stack(
 
     :param untouched: only if nobody else has written to it since it was claimed
     """
-    parameters = {"stack": stack.id} | {f"new_{name}": value for name, value in values.items()}
+    query = _WRITE
+    asked: dict[str, Any] = {"stack": stack.id}
     if untouched:
-        parameters |= {
+        query = _WRITE_UNTOUCHED
+        asked |= {
             "epoch": stack.claim_epoch,
             "wanted": stack.generation,
             "request": stack.request_id,
             "due": stack.due_at,
         }
-    query = _stack_update(tuple(sorted(values)), untouched)
-    return session.connection().execute(query, parameters).rowcount == 1
-
-
-@functools.lru_cache(maxsize=64)
-def _stack_update(names: tuple[str, ...], untouched: bool) -> sa.Update:
-    row = _STACKS.c
-    query = (
-        sa.update(_STACKS)
-        .where(_THIS_STACK)
-        .values({name: sa.bindparam(f"new_{name}") for name in names})
-    )
-    if untouched:
-        query = query.where(
-            row.claim_epoch == sa.bindparam("epoch"),
-            row.generation == sa.bindparam("wanted"),
-            row.request_id == sa.bindparam("request"),
-            row.due_at == sa.bindparam("due"),
-        )
-    return query
+    return session.connection().execute(query, {**values, **asked}).rowcount == 1
 
 
 @db_api.retry
@@ -371,20 +361,10 @@ def _write_members(session: orm.Session, members: Mapping[str, Mapping[str, Any]
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for member_id, columns in members.items():
         if columns:
-            row = {"this": member_id} | {f"new_{name}": value for name, value in columns.items()}
+            row = {**columns, "member": member_id}
             alike.setdefault(tuple(sorted(columns)), []).append(row)
-    for names, rows in alike.items():
-        session.connection().execute(_member_update(names), rows)
-
-
-@functools.lru_cache(maxsize=512)
-def _member_update(names: tuple[str, ...]) -> sa.Update:
-    """The statement for these columns; to put it together takes longer than to send it."""
-    return (
-        sa.update(_MEMBERS)
-        .where(_MEMBERS.c.id == sa.bindparam("this"))
-        .values({name: sa.bindparam(f"new_{name}") for name in names})
-    )
+    for rows in alike.values():
+        session.connection().execute(_WRITE_MEMBER, rows)
 
 
 @db_api.retry
