@@ -35,8 +35,6 @@ from heat_spreader.db import api as db_api
 from heat_spreader.db import events as db_events
 from heat_spreader.db import models
 
-_STACK_WITH_MEMBERS = orm.selectinload(models.Stack.members).joinedload(models.Member.cloud)
-
 
 @db_api.retry
 def create_stack(
@@ -53,21 +51,24 @@ def create_stack(
         db_api.writer(ctx) as session,
     ):
         moment = db_api.now(session)
-        stack = models.Stack(
-            id=uuidutils.generate_uuid(),
-            created_at=moment,
-            updated_at=moment,
-            due_at=moment,
-            request_id=ctx.request_id,
-            status="PENDING",
-            status_reason="Waiting for an engine.",
-            **values,
+        stack_id = uuidutils.generate_uuid()
+        session.execute(
+            _CREATE,
+            {
+                "id": stack_id,
+                "created_at": moment,
+                "updated_at": moment,
+                "due_at": moment,
+                "request_id": ctx.request_id,
+                "status": "PENDING",
+                "status_reason": "Waiting for an engine.",
+                **values,
+            },
         )
-        for position, member in enumerate(members):
-            stack.members.append(_member(stack, position, member))
-        session.add(stack)
-        session.flush()
-        stack = load_stack(session, stack.id)
+        owned = values.get("template") is not None
+        for position, columns in enumerate(members):
+            session.execute(_JOIN, _member(stack_id, position, owned, columns))
+        stack = _load(session, stack_id)
         db_events.add_event(
             session,
             ctx,
@@ -192,7 +193,20 @@ _TO_RECONCILE = sa.select(*_RECONCILED.stack.values()).where(
 )
 
 
-# To put a statement together takes about as long as to run it.
+# To put a statement together takes about as long as to run it, and an entity takes longer than that.
+_STACKS: Any = models.Stack.__table__
+_MEMBERS: Any = models.Member.__table__
+_THIS_STACK = _STACK.id == sa.bindparam("stack")
+_CREATE = sa.insert(_STACKS)
+_WRITE = sa.update(_STACKS).where(_THIS_STACK)
+_RAISE = _WRITE.values(generation=_STACK.generation + 1)
+_JOIN = sa.insert(_MEMBERS)
+_WRITE_MEMBER = sa.update(_MEMBERS).where(_MEMBER.id == sa.bindparam("member"))
+_WRITE_MEMBERS = sa.update(_MEMBERS).where(_MEMBER.stack_id == sa.bindparam("stack"))
+# Where nothing was made there is nothing to compare.
+_CHECK_MEMBERS = _WRITE_MEMBERS.values(check_asked=_MEMBER.heat_stack_id.is_not(None))
+
+
 @functools.cache
 def _one_stack(column: str, of_project: bool) -> sa.Select[Any]:
     query = sa.select(*_WHOLE.stack.values()).where(_STACK[column] == sa.bindparam("stack"))
@@ -250,16 +264,13 @@ def update_stack(
     with _clouds_stay(), db_api.writer(ctx) as session:
         # First of all: from here on until the end the row is ours, and all that is read is current.
         raised = session.execute(
-            sa.update(models.Stack)
-            .where(
-                models.Stack.id == stack_id,
-                sa.true() if deletion else models.Stack.deleting.is_(False),
-                sa.true() if generation is None else models.Stack.generation == generation,
-            )
-            .values(generation=models.Stack.generation + 1)
-            .execution_options(synchronize_session=False)
+            _RAISE.where(
+                sa.true() if deletion else _STACK.deleting.is_(False),
+                sa.true() if generation is None else _STACK.generation == generation,
+            ),
+            {"stack": stack_id},
         )
-        stack = load_stack(session, stack_id)
+        stack = _load(session, stack_id)
         if raised.rowcount != 1:
             if stack.deleting and not deletion:
                 raise exception.StackDeleting(stack=stack.name)
@@ -275,27 +286,25 @@ def update_stack(
             "status": "DELETING" if deletion else "CONVERGING",
             "status_reason": "Waiting for an engine.",
         }
-        for column, value in values.items():
-            setattr(stack, column, value)
-        existing = {member.cloud_id: member for member in stack.members}
-        joined = (members or {}).keys() - existing.keys()
+        session.execute(_WRITE, {**values, "stack": stack_id})
+        # What failed before may go well now, and who fought before may have come to terms.
+        anew = dict(ANEW)
+        if members or "failover_rule" in values or "min_clouds" in values:
+            # What a user changed about the distribution ends the floors of a failover.
+            anew["floor"] = None
+        session.execute(_WRITE_MEMBERS, {**anew, "stack": stack_id})
+        owned = stack.template is not None
+        existing = {member.cloud_id: member.id for member in stack.members}
+        position = max((member.position for member in stack.members), default=-1) + 1
         for cloud_id, columns in (members or {}).items():
             if cloud_id in existing:
-                for column, value in columns.items():
-                    setattr(existing[cloud_id], column, value)
+                if columns:
+                    session.execute(_WRITE_MEMBER, {**columns, "member": existing[cloud_id]})
             else:
-                position = max((m.position for m in stack.members), default=-1) + 1
-                stack.members.append(_member(stack, position, {**columns, "cloud_id": cloud_id}))
-        for member in stack.members:
-            # What failed before may go well now, and who fought before may have come to terms.
-            for column, value in ANEW.items():
-                setattr(member, column, value)
-            if members or "failover_rule" in values or "min_clouds" in values:
-                # What a user changed about the distribution ends the floors of a failover.
-                member.floor = None
-        session.flush()
-        if joined:  # their clouds are not there yet
-            stack = load_stack(session, stack_id)
+                joins = {**columns, "cloud_id": cloud_id}
+                session.execute(_JOIN, _member(stack_id, position, owned, joins))
+                position += 1
+        stack = _load(session, stack_id)
         db_events.add_event(
             session,
             ctx,
@@ -316,12 +325,9 @@ def check_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
     """
     with db_api.writer(ctx) as session:
         stack = _ask(session, stack_id, {})
-        for member in stack.members:
-            # Where nothing was made there is nothing to compare.
-            member.check_asked = member.heat_stack_id is not None
+        session.execute(_CHECK_MEMBERS, {"stack": stack_id})
         db_events.add_event(session, ctx, "stack.check", "Check asked for.", stack=stack)
-        session.flush()
-        return load_stack(session, stack_id)
+        return _load(session, stack_id)
 
 
 @db_api.retry
@@ -339,9 +345,7 @@ def retry_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
         }
         stack = _ask(session, stack_id, values)
         over = list(itertools.chain.from_iterable(map(_trouble, stack.members)))
-        for member in stack.members:
-            for column, value in RETRIED.items():
-                setattr(member, column, value)
+        session.execute(_WRITE_MEMBERS, {**RETRIED, "stack": stack_id})
         db_events.add_event(
             session,
             ctx,
@@ -349,19 +353,14 @@ def retry_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
             f"Retry asked for{': ' if over else ''}{'; '.join(over)[:2000]}.",
             stack=stack,
         )
-        session.flush()
-        return load_stack(session, stack_id)
+        return _load(session, stack_id)
 
 
 def _ask(session: orm.Session, stack_id: str, values: Mapping[str, Any]) -> models.Stack:
     """The stack, locked and due, with these columns; what is wanted of it stays as it is."""
-    session.execute(
-        sa.update(models.Stack)
-        .where(models.Stack.id == stack_id)
-        .values(due_at=db_api.now(session), **values)
-        .execution_options(synchronize_session=False)
-    )
-    stack = load_stack(session, stack_id)
+    due = {"due_at": db_api.now(session)}
+    session.execute(_WRITE, {**due, **values, "stack": stack_id})
+    stack = _load(session, stack_id)
     if stack.deleting:
         raise exception.StackDeleting(stack=stack.name)
     return stack
@@ -393,27 +392,20 @@ ANEW: Mapping[str, Any] = {
 RETRIED: Mapping[str, Any] = {**ANEW, "problem": "", "missing_since": None}
 
 
-def _member(stack: models.Stack, position: int, columns: Mapping[str, Any]) -> models.Member:
+def _member(
+    stack_id: str, position: int, owned: bool, columns: Mapping[str, Any]
+) -> dict[str, Any]:
     """A new member; with a template its Heat stack is ours, without one it is taken over."""
-    return models.Member(
-        id=uuidutils.generate_uuid(),
-        position=position,
-        owned=stack.template is not None,
-        **columns,
-    )
+    place = {"id": uuidutils.generate_uuid(), "stack_id": stack_id, "position": position}
+    return {**place, "owned": owned, **columns}
 
 
-def load_stack(session: orm.Session, stack_id: str) -> models.Stack:
+def _load(session: orm.Session, stack_id: str) -> Any:
     """One stack with all that belongs to it, as it is now."""
-    stack = session.scalars(
-        sa.select(models.Stack)
-        .options(_STACK_WITH_MEMBERS)
-        .where(models.Stack.id == stack_id)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    if stack is None:
-        raise exception.StackNotFound(stack=stack_id)
-    return stack
+    query = _one_stack("id", of_project=False)
+    for stack in _read(session.connection(), query, _WHOLE, {"stack": stack_id}):
+        return stack
+    raise exception.StackNotFound(stack=stack_id)
 
 
 def load_to_reconcile(session: orm.Session, stack_ids: Sequence[str]) -> list[Any]:
