@@ -86,7 +86,8 @@ api_opts: list[cfg.Opt] = [
 engine_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         "zone",
-        help="Failure zone of this host, for example a data centre. Shown with what it observes.",
+        help="Failure zone of this host, for example a data centre. When clouds are judged, all hosts of "
+        "one zone together have one vote. Hosts without a zone have one each.",
     ),
     cfg.IntOpt(
         "workers",
@@ -177,7 +178,8 @@ health_opts: list[cfg.Opt] = [
         "misses",
         default=3,
         min=1,
-        help="Misses in a row before an observer holds a cloud for unreachable. The first miss makes "
+        help="Misses in a row, a probe_interval apart, before an observer holds a cloud for unreachable. "
+        "The first miss makes "
         "it suspect. A higher value rides out longer disturbances and reacts later.",
     ),
     cfg.IntOpt(
@@ -186,6 +188,14 @@ health_opts: list[cfg.Opt] = [
         min=1,
         help="Good answers in a row before an observer holds a cloud that was unreachable for "
         "healthy again.",
+    ),
+    cfg.ListOpt(
+        "references",
+        default=[],
+        help="URLs that answer whatever becomes of the clouds, for example of a router or a public site. "
+        "A host that misses more than half of the clouds at once asks them, and the message bus; when "
+        "none of the URLs answers, or no broker, its votes do not count until one does. Any answer will "
+        "do, an error too. Without URLs only the bus is asked.",
     ),
 ]
 

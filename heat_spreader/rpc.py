@@ -21,6 +21,7 @@ Versions of the ``spreader-engine`` topic:
 * 1.0: ``reconcile(stack_id)``
 """
 
+import socket
 import threading
 from typing import Any
 from typing import Protocol
@@ -66,6 +67,21 @@ def get_transport(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messagin
     """
     oslo_messaging.set_transport_defaults("heat_spreader")
     return oslo_messaging.get_rpc_transport(conf, url)
+
+
+def out_of_reach(conf: cfg.ConfigOpts, url: str | None = None, *, timeout: float) -> str:
+    """Why none of the brokers can be reached; empty where one can, or where none is named.
+
+    :param timeout: seconds for each of them
+    """
+    failed = []
+    for host in oslo_messaging.TransportURL.parse(conf, url).hosts:
+        try:
+            with socket.create_connection((host.hostname, host.port or 5672), timeout):
+                return ""
+        except OSError as error:
+            failed.append(f"{host.hostname} ({error})")
+    return ", ".join(failed)
 
 
 def get_server(transport: oslo_messaging.Transport, host: str, endpoint: Any) -> "Server":

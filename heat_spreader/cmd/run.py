@@ -58,6 +58,9 @@ class AllInOne(engine_service.Engine):
         self.tg.add_thread(self._http.serve)
         LOG.info("The API listens on http://%s:%s", conf.api.host, conf.api.port)
 
+    def _bus_out_of_reach(self) -> str:
+        return ""  # there is none
+
     def _listen_no_more(self) -> None:
         self._http.stop()
 

@@ -12,6 +12,7 @@
 
 """Clouds, and what engines have seen of them: observations and verdicts."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -243,12 +244,20 @@ def record_observation(
     miss: bool,
     good: bool,
     fresh_for: float,
+    spacing: float = 0.0,
+    zone: str | None = None,
+    abstains: str = "",
+    age: Callable[[], float] = lambda: 0.0,
 ) -> Look | None:
-    """Store what one observer saw just now; runs of misses and goods go on counting.
+    """Store what one observer saw; runs of misses and goods go on counting.
 
     A run that was interrupted for longer than ``fresh_for`` seconds starts anew: an engine that was
-    away must not add a miss to those of yesterday.
+    away must not add a miss to those of yesterday. Looks that come closer together than ``spacing``
+    seconds, because of work under way or of several processes on one host, count once. Who abstains
+    counts nothing.
 
+    :param age: tells how many seconds ago it was seen, when it is about to be stored. What is older
+        than what is known of the same observer comes too late and is not stored
     :returns: all that is needed to judge the cloud; None when it is no longer registered
     """
     asked = {"cloud": cloud_id}
@@ -260,23 +269,25 @@ def record_observation(
             return None
         moment = db_api.now(session)
         rows = session.execute(_OBSERVATIONS, asked).all()
+        seen_at = moment - datetime.timedelta(seconds=age())
         before = next((row for row in rows if row.observer == observer), None)
-        goes_on = before is not None and before.observed_at >= moment - datetime.timedelta(
-            seconds=fresh_for
-        )
         columns = {
             "outcome": outcome,
             "detail": detail,
             "latency_ms": latency_ms,
-            "misses": (before.misses if before and goes_on else 0) + 1 if miss else 0,
-            "goods": (before.goods if before and goes_on else 0) + 1 if good else 0,
-            "since": before.since if before and before.outcome == outcome else moment,
-            "observed_at": moment,
+            "since": before.since if before and before.outcome == outcome else seen_at,
+            "observed_at": seen_at,
+            "zone": zone,
+            "seen_at": seen_at if good else before and before.seen_at,
+            "abstains": abstains or None,
+            **_runs(before, seen_at, fresh_for, spacing, (miss, good), not abstains),
         }
         if before is None:
             session.execute(_SEE_FIRST, {"cloud_id": cloud_id, "observer": observer, **columns})
-        else:
+        elif before.observed_at <= seen_at:
             session.execute(_SEE_AGAIN, {"cloud": cloud_id, "by": observer, **columns})
+        else:
+            columns = {column: getattr(before, column) for column in columns}
         beside = rows[0] if rows else session.execute(_BESIDE, asked).one()
         graves = session.execute(_GRAVES, asked) if beside.buried else ()
         return Look(
@@ -289,6 +300,30 @@ def record_observation(
             bool(beside.adopted),
             {grave.member_id: grave for grave in graves},
         )
+
+
+def _runs(
+    before: Any,
+    seen_at: datetime.datetime,
+    fresh_for: float,
+    spacing: float,
+    found: tuple[bool, bool],
+    counts: bool,
+) -> dict[str, Any]:
+    """The rows of misses and good answers after one more look."""
+    runs: dict[str, Any] = {"counted_at": None}
+    for name, this in zip(("misses", "goods"), found, strict=True):
+        runs[name] = 0
+        if not (this and counts):
+            continue
+        run = getattr(before, name) if before is not None else 0
+        if run and before.observed_at < seen_at - datetime.timedelta(seconds=fresh_for):
+            run = 0
+        counted_at = before.counted_at if run else None
+        if counted_at is None or (seen_at - counted_at).total_seconds() >= spacing:
+            run, counted_at = run + 1, seen_at
+        runs |= {name: run, "counted_at": counted_at}
+    return runs
 
 
 @db_api.retry
@@ -317,6 +352,7 @@ def set_verdict(
     verdict: str,
     reason: str,
     evidence: Any,
+    rule: str | None = None,
 ) -> bool:
     """Replace the verdict that ``cloud`` carried; False when another engine did so first.
 
@@ -325,7 +361,7 @@ def set_verdict(
     """
     with db_api.writer(ctx) as session:
         moment = db_api.now(session)
-        values: dict[str, Any] = {"verdict_reason": reason}
+        values: dict[str, Any] = {"verdict_reason": reason, "verdict_rule": rule}
         if verdict != cloud.verdict:
             values |= {"verdict": verdict, "verdict_since": moment}
         changed = session.execute(_VERDICT, {"cloud": cloud.id, "before": cloud.verdict, **values})

@@ -85,6 +85,8 @@ class Cloud(Base):
     verdict: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="unknown")
     verdict_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     verdict_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+    # The rule of the judgement; none before the first one.
+    verdict_rule: orm.Mapped[str | None] = orm.mapped_column(sa.String(16))
 
 
 class Observation(Base):
@@ -103,6 +105,13 @@ class Observation(Base):
     goods: orm.Mapped[int] = orm.mapped_column(sa.Integer)
     since: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
     observed_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+    zone: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    # The latest good answer that this observer has had of the cloud, and the latest look that counted
+    # in a row of misses or good answers.
+    seen_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    counted_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # Why the observer does not trust what it sees; none: it does.
+    abstains: orm.Mapped[str | None] = orm.mapped_column(LongText)
 
 
 class Stack(Base):

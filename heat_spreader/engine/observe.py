@@ -67,11 +67,20 @@ class Settings:
     progress_interval: float
     misses: int
     goods: int
+    zone: str | None = None
 
     @property
     def fresh_for(self) -> float:
         """Age at which a reading no longer speaks for its observer."""
         return 3 * (self.probe_interval + self.probe_timeout)
+
+    @property
+    def spacing(self) -> float:
+        """Looks that follow each other faster, for work that is under way, count once.
+
+        A little less than the interval that jitter may leave, or a row would never grow.
+        """
+        return 0.8 * self.probe_interval
 
 
 def is_known(row: heat.HeatStack, member: models.Member) -> bool:
@@ -96,18 +105,22 @@ class Observer:
         nudge: Callable[[context.RequestContext, str], None],
         bury: Callable[[models.Cloud, heat.HeatStack, models.Tombstone], None],
         sweep: Callable[[], None] = lambda: None,
+        doubt: Callable[[], str] = str,
     ) -> None:
         """
         :param connections: its own, with the probe's timeout, so that work never delays a probe
         :param nudge: called with the id of each stack of which something was seen to move
         :param bury: called with each Heat stack that was made for a member that is gone
         :param sweep: called when a new verdict has made all the stacks of a cloud due
+        :param doubt: asked when more than half of the clouds are missed at once: why that says nothing
+            of them, or nothing
         """
         self._settings = settings
         self._connections = connections
         self._nudge = nudge
         self._bury = bury
         self._sweep = sweep
+        self._doubt = doubt
         self._lanes: dict[str, _Lane] = {}
         self._halt = threading.Event()
 
@@ -165,17 +178,23 @@ class Observer:
             found = heat.list_stacks(connection, None if lane.adopted else TAG)
         except heat.HeatError as error:
             outcome, detail = error.outcome, error.detail
-        latency = time.monotonic() - started
+        answered = time.monotonic()
+        lane.missed = outcome is values.Outcome.UNREACHABLE
         look = db_clouds.record_observation(
             ctx,
             cloud.id,
             self._settings.observer,
             outcome=outcome,
             detail=detail,
-            latency_ms=round(latency * 1000),
-            miss=outcome is values.Outcome.UNREACHABLE,
+            latency_ms=round((answered - started) * 1000),
+            miss=lane.missed,
             good=outcome is values.Outcome.OK,
             fresh_for=self._settings.fresh_for,
+            spacing=self._settings.spacing,
+            zone=self._settings.zone,
+            abstains=self._doubts_itself() if lane.missed else "",
+            # A process that stood still in between, or a database that was away, makes no old news new.
+            age=lambda: time.monotonic() - answered,
         )
         if look is None:
             lane.cloud = None
@@ -184,10 +203,17 @@ class Observer:
         if found is None:
             lane.snapshot = None
         else:
-            at = look.moment - datetime.timedelta(seconds=latency)
+            at = look.moment - datetime.timedelta(seconds=time.monotonic() - started)
             self._compare(ctx, cloud, lane, found, at)
             self._bury_late_ones(cloud, found, look.graves)
         self._judge(ctx, look)
+
+    def _doubts_itself(self) -> str:
+        """Why a miss should not be counted, which may be this host's own fault; empty: it should."""
+        lanes = list(self._lanes.values())
+        if not health.doubts_itself(sum(lane.missed for lane in lanes), len(lanes)):
+            return ""
+        return self._doubt()
 
     def _compare(
         self,
@@ -246,6 +272,9 @@ class Observer:
                 goods=row.goods,
                 since=row.since,
                 observed_at=row.observed_at,
+                zone=row.zone,
+                seen=row.seen_at is not None,
+                abstains=row.abstains or "",
             )
             for row in look.observations
         ]
@@ -259,17 +288,26 @@ class Observer:
         )
         if (judgement.verdict, judgement.reason) == (cloud.verdict, cloud.verdict_reason):
             return
-        evidence = {
+        votes = {
             r.observer: {
                 "outcome": r.outcome,
                 "detail": r.detail,
                 "misses": r.misses,
                 "goods": r.goods,
+                "zone": r.zone,
+                "abstains": r.abstains,
                 "observed_at": r.observed_at.isoformat(),
             }
             for r in readings
         }
-        stored = db_clouds.set_verdict(ctx, cloud, judgement.verdict, judgement.reason, evidence)
+        stored = db_clouds.set_verdict(
+            ctx,
+            cloud,
+            judgement.verdict,
+            judgement.reason,
+            {"rule": judgement.rule, "votes": votes},
+            judgement.rule,
+        )
         if stored and judgement.verdict != cloud.verdict:
             LOG.warning(
                 "Cloud %(cloud)s: %(before)s → %(after)s: %(reason)s",
@@ -318,6 +356,7 @@ class _Lane:
         # Its settings are others by now.
         self.changed = False
         self.looked_at = 0.0
+        self.missed = False
         self.busy = False
         self.ended = False
         self.wake = threading.Event()

@@ -40,6 +40,7 @@ from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import observe
 from heat_spreader.engine import reconcile
+from heat_spreader.engine import references
 
 LOG = log.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class Engine(service.Service):
         self._observer = observe.Observer(
             observe.Settings(
                 observer=conf.host,
+                zone=conf.engine.zone,
                 probe_interval=conf.health.probe_interval,
                 probe_timeout=conf.health.probe_timeout,
                 progress_interval=conf.engine.progress_interval,
@@ -115,6 +117,12 @@ class Engine(service.Service):
             self._begin,
             functools.partial(reconcile.bury, connections),
             self._wake.set,
+            references.References(
+                conf.health.references,
+                self._bus_out_of_reach,
+                timeout=conf.health.probe_timeout,
+                every=conf.health.probe_interval / 2,
+            ).doubt,
         )
         self._reconciler = reconcile.Reconciler(
             reconcile.Settings(
@@ -171,6 +179,11 @@ class Engine(service.Service):
             rpc.get_transport(self._conf, self._transport_url), self._conf.host, self._endpoint
         )
         self._server.start()
+
+    def _bus_out_of_reach(self) -> str:
+        return rpc.out_of_reach(
+            self._conf, self._transport_url, timeout=self._conf.health.probe_timeout
+        )
 
     def _listen_no_more(self) -> None:
         self._server.stop()

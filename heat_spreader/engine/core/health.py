@@ -16,11 +16,17 @@ A verdict only says what is held to be true of a cloud. What a stack does about 
 tolerates an outage, where units go) is decided in ``plan``.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 import datetime
 
 from heat_spreader.engine.core import values
 
+Judgement = values.Judgement
+Outcome = values.Outcome
+Reading = values.Reading
+Rule = values.Rule
 Verdict = values.Verdict
 
 
@@ -33,54 +39,107 @@ def judge(
     goods: int,
     fresh_for: float,
 ) -> values.Judgement:
-    """Judge a cloud by a majority of its fresh readings; the first rule that fits wins.
+    """Judge a cloud by a majority of votes; the first rule that fits wins.
+
+    Each observer has a vote, but those of one zone have one together. Who has not looked lately, or
+    does not trust what it sees, has none; and neither has who misses a cloud that it has never seen,
+    which may be as well its own network.
 
     :param previous: the verdict so far; leaving *unreachable* takes more than entering *suspect*
     :param misses: misses in a row that an observer needs to hold the cloud for unreachable
     :param goods: good answers in a row that it needs to hold it for returned
     :param fresh_for: seconds after which a reading no longer counts
     """
-    fresh = [r for r in readings if (now - r.observed_at).total_seconds() <= fresh_for]
+    fresh = [r for r in readings if is_fresh(r, now, fresh_for) and not r.abstains]
     if not fresh:
-        return values.Judgement(previous, "nobody has looked at it lately")
-
-    def majority(votes: Sequence[values.Reading]) -> bool:
-        return 2 * len(votes) > len(fresh)
-
-    lost = [r for r in fresh if r.misses >= misses]
-    good = [r for r in fresh if r.outcome is values.Outcome.OK]
-    refused = [r for r in fresh if r.outcome is values.Outcome.REFUSING]
-    missed = [r for r in fresh if r.misses]
-
-    if majority(lost):
-        if previous is Verdict.UNKNOWN:
-            # Never seen alive: to call it down would move units because of a typing error.
-            return values.Judgement(Verdict.UNKNOWN, f"never seen yet; {_says(lost)}")
-        return values.Judgement(
-            Verdict.UNREACHABLE, f"{misses} or more misses in a row; {_says(lost)}"
+        doubting = [r for r in readings if is_fresh(r, now, fresh_for)]
+        why = "".join(f"; {r.observer} abstains: {r.abstains}" for r in doubting)
+        return Judgement(previous, Rule.STALE, f"nobody has looked at it lately{why}")
+    voters = [r for r in fresh if not _is_stranger(r)]
+    if not voters:
+        if previous is Verdict.UNREACHABLE:
+            return Judgement(previous, Rule.STRANGERS, f"nobody has seen it since; {_says(fresh)}")
+        first = previous is Verdict.UNKNOWN and all(r.misses < misses for r in fresh)
+        return Judgement(
+            Verdict.UNKNOWN, Rule.STRANGERS, "" if first else f"never seen yet; {_says(fresh)}"
         )
-    if majority(refused):
-        return values.Judgement(Verdict.REFUSING, f"it refuses the credentials; {_says(refused)}")
-    if previous is Verdict.UNREACHABLE:
-        back = [r for r in fresh if r.goods >= goods]
-        if majority(back):
-            return values.Judgement(Verdict.HEALTHY, f"{goods} good answers in a row")
-        return values.Judgement(
+    zones = _zones(voters)
+
+    def majority(holds: Callable[[Reading], bool]) -> bool:
+        for_it = [zone for zone in zones if 2 * sum(map(holds, zone)) > len(zone)]
+        return 2 * len(for_it) > len(zones)
+
+    lost = [r for r in voters if _is_lost(r, misses)]
+    refused = [r for r in voters if r.outcome is Outcome.REFUSING]
+    missed = [r for r in voters if r.outcome is Outcome.UNREACHABLE]
+
+    if majority(lambda r: _is_lost(r, misses)):
+        if previous is Verdict.UNKNOWN and not any(r.seen for r in lost):
+            # To call it down would move units because of a typing error in its address.
+            return Judgement(Verdict.UNKNOWN, Rule.NEVER_SEEN, f"never seen yet; {_says(lost)}")
+        return Judgement(
             Verdict.UNREACHABLE,
-            f"not yet {goods} good answers in a row; {_says(fresh)}",
+            Rule.MISSED,
+            f"{misses} or more misses in a row; {_says(lost)}",
         )
-    if majority(good):
-        return values.Judgement(Verdict.HEALTHY, "it answers")
+    if majority(lambda r: r.outcome is Outcome.REFUSING):
+        return Judgement(
+            Verdict.REFUSING, Rule.REFUSED, f"it refuses the credentials; {_says(refused)}"
+        )
+    if previous is Verdict.UNREACHABLE:
+        if majority(lambda r: _is_back(r, goods)):
+            return Judgement(Verdict.HEALTHY, Rule.RETURNED, f"{goods} good answers in a row")
+        return Judgement(
+            Verdict.UNREACHABLE,
+            Rule.RETURNING,
+            f"not yet {goods} good answers in a row; {_says(voters)}",
+        )
+    if majority(lambda r: r.outcome is Outcome.OK):
+        return Judgement(Verdict.HEALTHY, Rule.ANSWERS, "it answers")
     if previous is Verdict.UNKNOWN:
         # Still to be seen for the first time: a single lost answer says nothing, so no reason yet.
-        reason = "" if missed else f"never seen yet; {_says(fresh)}"
-        return values.Judgement(Verdict.UNKNOWN, reason)
+        reason = "" if missed else f"never seen yet; {_says(voters)}"
+        return Judgement(Verdict.UNKNOWN, Rule.NEVER_SEEN, reason)
     if missed:
-        return values.Judgement(
-            Verdict.SUSPECT, f"missed {max(r.misses for r in missed)} of {misses}; {_says(missed)}"
+        return Judgement(
+            Verdict.SUSPECT,
+            Rule.DOUBTED,
+            f"missed {max(r.misses for r in missed)} of {misses}; {_says(missed)}",
         )
-    return values.Judgement(Verdict.SUSPECT, f"it answers but does not serve; {_says(fresh)}")
+    return Judgement(Verdict.SUSPECT, Rule.SICK, f"it answers but does not serve; {_says(voters)}")
 
 
-def _says(readings: Sequence[values.Reading]) -> str:
+def is_fresh(reading: values.Reading, now: datetime.datetime, fresh_for: float) -> bool:
+    """Whether the reading still speaks for its observer."""
+    if reading.expires_at is not None:
+        return now < reading.expires_at
+    return (now - reading.observed_at).total_seconds() <= fresh_for
+
+
+def doubts_itself(failing: int, clouds: int) -> bool:
+    """Whether an observer that misses so many clouds at once should look at its own network first."""
+    return 2 * failing > clouds
+
+
+def _is_stranger(r: Reading) -> bool:
+    return r.outcome is Outcome.UNREACHABLE and not r.seen and r.expires_at is None
+
+
+def _is_lost(r: Reading, misses: int) -> bool:
+    return r.outcome is Outcome.UNREACHABLE and (r.misses >= misses or r.expires_at is not None)
+
+
+def _is_back(r: Reading, goods: int) -> bool:
+    return r.outcome is Outcome.OK and (r.goods >= goods or r.expires_at is not None)
+
+
+def _zones(readings: Iterable[Reading]) -> list[list[Reading]]:
+    """Those who vote together; an observer in no zone votes by itself."""
+    zones: dict[tuple[bool, str], list[Reading]] = {}
+    for r in readings:
+        zones.setdefault((bool(r.zone), r.zone or r.observer), []).append(r)
+    return list(zones.values())
+
+
+def _says(readings: Iterable[Reading]) -> str:
     return "; ".join(f"{r.observer} saw {r.outcome}: {r.detail}" for r in readings)

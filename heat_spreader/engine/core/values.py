@@ -57,6 +57,10 @@ class Reading:
     :ivar misses: answers in a row that were evidence of *unreachable*, the latest included
     :ivar goods: good answers in a row, the latest included
     :ivar since: when the row of equal outcomes began
+    :ivar zone: failure zone of the observer; all of one zone together have one vote
+    :ivar seen: this observer has had a good answer of the cloud at some time
+    :ivar abstains: why it does not trust what it sees; empty: it does
+    :ivar expires_at: of a watchdog: until then its word stands as it is, without any row
     """
 
     observer: str
@@ -66,16 +70,44 @@ class Reading:
     goods: int
     since: datetime.datetime
     observed_at: datetime.datetime
+    zone: str | None = None
+    seen: bool = True
+    abstains: str = ""
+    expires_at: datetime.datetime | None = None
+
+
+class Rule(enum.StrEnum):
+    """The rules of a judgement, in their order; the first one that fits decides.
+
+    ``STALE``: nobody who may vote has looked lately. ``STRANGERS``: only observers that have never
+    seen the cloud look at it, and it does not answer them. ``MISSED``: a majority missed it often
+    enough. ``NEVER_SEEN``: the same, but nobody has ever seen it. ``REFUSED``: a majority is refused.
+    ``RETURNED``, ``RETURNING``: it was unreachable, and a majority has had enough good answers, or not
+    yet. ``ANSWERS``: a majority gets good answers. ``DOUBTED``: some missed it. ``SICK``: it answers,
+    but does not serve.
+    """
+
+    STALE = "stale"
+    STRANGERS = "strangers"
+    MISSED = "missed"
+    NEVER_SEEN = "never-seen"
+    REFUSED = "refused"
+    RETURNED = "returned"
+    RETURNING = "returning"
+    ANSWERS = "answers"
+    DOUBTED = "doubted"
+    SICK = "sick"
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A verdict with the rule and the evidence that it rests on, in one sentence.
+    """A verdict with the rule that fired and what it rests on, in one sentence.
 
     The reason is empty only while a cloud is still to be seen for the first time.
     """
 
     verdict: Verdict
+    rule: Rule
     reason: str
 
 

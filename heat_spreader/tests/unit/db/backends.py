@@ -208,6 +208,7 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
         outcome: str = "ok",
         observer: str = "here",
         fresh_for: float = 60,
+        **more: Any,
     ) -> db_clouds.Look | None:
         """Record what an observer saw of a cloud."""
         return db_clouds.record_observation(
@@ -220,6 +221,7 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
             miss=outcome == "unreachable",
             good=outcome == "ok",
             fresh_for=fresh_for,
+            **more,
         )
 
     def observe(self, *args: Any, **kwargs: Any) -> datetime.datetime | None:

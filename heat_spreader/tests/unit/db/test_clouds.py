@@ -12,6 +12,8 @@
 
 """Clouds: who sees which, what is in use, what observers saw of them, and the verdict."""
 
+import datetime
+
 from heat_spreader import exception
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import rounds as db_rounds
@@ -179,6 +181,48 @@ class TestObservations(backends.DatabaseTestCase):
         self.observe(cloud, "ok", fresh_for=-1)
         self.assertEqual((0, 1), self.counts(cloud))
 
+    def test_looks_that_follow_each_other_too_fast_count_once(self):
+        """Three looks within a second are not three misses, nor are those of three processes."""
+        cloud = self.cloud()
+        for outcome in ("unreachable", "ok"):
+            for _ in range(3):
+                self.observe(cloud, outcome, spacing=60)
+            self.assertEqual(1, max(self.counts(cloud)), outcome)
+            self.observe(cloud, outcome)
+            self.assertEqual(2, max(self.counts(cloud)), outcome)
+
+    def test_who_abstains_counts_nothing(self):
+        cloud = self.cloud()
+        for _ in range(2):
+            self.observe(cloud, "unreachable")
+        self.observe(cloud, "unreachable", abstains="no route")
+        self.assertEqual((0, 0), self.counts(cloud))
+        self.assertEqual("no route", self.latest(cloud).abstains)
+        self.observe(cloud, "unreachable")
+        self.assertEqual((1, 0), self.counts(cloud))
+        self.assertIsNone(self.latest(cloud).abstains)
+
+    def test_what_comes_late_is_dated_when_it_was_seen(self):
+        cloud = self.cloud()
+        look = self.look(cloud, "ok", age=lambda: 30.0)
+        seen = self.latest(cloud).observed_at
+        self.assertEqual(look.moment - datetime.timedelta(seconds=30), seen)
+        self.observe(cloud, "unreachable", age=lambda: 20.0)
+        self.assertEqual((1, 0), self.counts(cloud))
+        # Older than what is known already.
+        late = self.look(cloud, "ok", age=lambda: 40.0)
+        self.assertEqual((1, 0), self.counts(cloud))
+        self.assertEqual(["unreachable"], [row.outcome for row in late.observations])
+
+    def test_who_has_seen_the_cloud_is_remembered(self):
+        cloud = self.cloud()
+        self.observe(cloud, "unreachable", zone="north")
+        self.assertEqual((None, "north"), (self.latest(cloud).seen_at, self.latest(cloud).zone))
+        seen = self.observe(cloud, "ok")
+        for outcome in ("unreachable", "refusing"):
+            self.observe(cloud, outcome)
+            self.assertEqual(seen, self.latest(cloud).seen_at)
+
     def test_since_tells_when_the_outcome_last_changed(self):
         cloud = self.cloud()
         first = self.observe(cloud, "ok")
@@ -245,10 +289,13 @@ class TestVerdicts(backends.DatabaseTestCase):
             self.save(self.claim(stack))
         evidence = {"here": {"outcome": "unreachable", "misses": 3}}
         self.assertTrue(
-            db_clouds.set_verdict(self.ctx, cloud, "unreachable", "3 misses in a row", evidence)
+            db_clouds.set_verdict(
+                self.ctx, cloud, "unreachable", "3 misses in a row", evidence, "missed"
+            )
         )
         row = db_clouds.get_cloud(self.ctx, cloud.id, None)
         self.assertEqual(("unreachable", "3 misses in a row"), (row.verdict, row.verdict_reason))
+        self.assertEqual("missed", row.verdict_rule)
         self.assertGreater(row.verdict_since, cloud.created_at)
         self.assertEqual({stacks[0].id, stacks[1].id}, set(db_rounds.due_stacks(self.ctx, 10)))
         event = self.events(type="cloud.verdict")[0]

@@ -180,6 +180,23 @@ class TestEachRevision(EmptyDatabaseTestCase):
         left = connection.execute(sa.text("SELECT count(*) FROM tombstones")).scalar_one()
         self.assertEqual(0, left, "tombstones go with their cloud")
 
+    def _pre_0003(self, connection):
+        now = "2026-01-01 00:00:00"
+        for cloud, verdict in (("known", "unreachable"), ("new", "unknown")):
+            values = {"id": cloud, "project_id": "p", "name": cloud, "verdict": verdict}
+            self.insert(connection, "clouds", values | {"created_at": now})
+            values = {"cloud_id": cloud, "observer": "here", "outcome": "unreachable"}
+            self.insert(connection, "observations", values | {"since": now})
+
+    def _check_0003(self, connection):
+        """Whoever watched a cloud that was known to work goes on having a say."""
+        rows = connection.execute(sa.text("SELECT * FROM observations")).all()
+        self.assertEqual(
+            {"known": True, "new": False},
+            {row.cloud_id: row.seen_at is not None for row in rows},
+        )
+        self.assertEqual({(None, None)}, {(row.zone, row.abstains) for row in rows})
+
     def insert(self, connection: sa.Connection, table: str, values: dict[str, Any]) -> None:
         """Insert a row; what must be there and is not given is zero, empty or the same time."""
         columns = sa.inspect(connection).get_columns(table)

@@ -148,7 +148,9 @@ class TestVerdicts(world.WorldTest):
         event = db_events.list_events(self.world.ctx, None, type="cloud.verdict", limit=1)[0]
         self.assertEqual("cloud1", event.cloud_name)
         self.assertIn("is unreachable (was suspect): 3 or more misses in a row", event.message)
-        evidence = event.evidence["host"]
+        self.assertEqual("missed", event.evidence["rule"])
+        self.assertEqual("missed", self.world.cloud("cloud1").verdict_rule)
+        evidence = event.evidence["votes"]["host"]
         self.assertEqual(
             ("unreachable", 3, 0), tuple(evidence[k] for k in ("outcome", "misses", "goods"))
         )
@@ -165,6 +167,61 @@ class TestVerdicts(world.WorldTest):
         self.assertEqual("suspect", self.look())
         self.assertEqual("unreachable", self.look())
 
+    def test_looks_at_work_under_way_are_no_misses_in_a_row(self):
+        """While something is made there, a cloud is looked at more often than it is probed."""
+        self.look()
+        self.heats["cloud1"].fault("refuse")
+        for _ in range(8):
+            self.engine.look("cloud1")
+            self.clock.advance(0.1)
+        self.assertEqual(("suspect", 1), (self.verdict(), self.reading().misses))
+        self.assertEqual("unreachable", self.look(2))
+
+    def test_a_process_that_stood_still_tells_old_news(self):
+        """Frozen between the answer of the cloud and the database, it has not just now seen it."""
+        self.look()
+        self.heats["cloud1"].fault("refuse")
+        self.look(2)
+
+        def freeze(when, what):
+            if (when, what) == ("before", "record_observation"):
+                self.clock.advance(60)
+
+        with self.world.watched(freeze):
+            self.engine.look("cloud1")
+        self.assertEqual("suspect", self.verdict())
+        age = self.clock.now() - self.reading().observed_at
+        self.assertGreater(age.total_seconds(), 59)
+
+    def test_an_observer_that_loses_its_network_abstains(self):
+        doubt = []
+        self.engine = self.world.engine("engine1", doubt=lambda: "".join(doubt))
+        self.engine.look()
+        doubt.append("no route")
+        for name in self.heats:
+            self.heats[name].fault("refuse")
+        for _ in range(5):
+            # The first look counts: until the second one more than half of the clouds answer.
+            self.engine.look("cloud1", "cloud2")
+            self.clock.advance(1)
+        for name in self.heats:
+            self.assertIn(self.verdict(name), ("healthy", "suspect"), name)
+            self.assertEqual("no route", self.reading(name).abstains)
+        # Its network is back, and the clouds are gone all the same.
+        doubt.clear()
+        for _ in range(3):
+            self.engine.look("cloud1", "cloud2")
+            self.clock.advance(1)
+        self.assertEqual("unreachable", self.verdict())
+
+    def test_one_cloud_of_several_is_no_reason_to_ask_around(self):
+        asked = []
+        self.engine = self.world.engine("engine1", doubt=lambda: asked.append("") or "no route")
+        self.engine.look()
+        self.heats["cloud1"].fault("refuse")
+        self.assertEqual("unreachable", self.look(3))
+        self.assertEqual([], asked)
+
     def vote(self, observer, outcome):
         """What another observer says of cloud1."""
         db_clouds.record_observation(
@@ -180,6 +237,7 @@ class TestVerdicts(world.WorldTest):
         )
 
     def test_an_observer_that_is_cut_off_moves_nothing(self):
+        self.look()
         self.heats["cloud1"].fault("refuse")
         for _ in range(5):
             self.vote("host2", "ok")
@@ -189,6 +247,7 @@ class TestVerdicts(world.WorldTest):
 
     def test_two_of_three_observers(self):
         self.look()
+        self.vote("host2", "ok")
         self.heats["cloud1"].fault("refuse")
         for expected in ("suspect", "suspect", "unreachable"):
             self.vote("host2", "unreachable")
@@ -344,6 +403,7 @@ class TestSnapshots(world.WorldTest):
 
         self.heats["cloud1"].fault(when_asked)
         before = self.clock.now()
+        self.clock.advance(0.01)
         self.engine.look()
         self.assertLess(before, self.snapshot().at)
         self.assertLess(self.snapshot().at, asked[0])

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
 import contextlib
+import dataclasses
 import datetime
 import functools
 import inspect
@@ -144,8 +145,13 @@ class Engine:
         *,
         threads: bool = False,
         connections: clouds.Clouds | None = None,
+        host: str | None = None,
+        zone: str | None = None,
+        doubt: Callable[[], str] = str,
     ) -> None:
         """
+        :param host: the name that it observes under; all that have none are on one host
+        :param zone: and ``doubt``: see ``observe.Observer``
         :param threads: with lanes that work side by side
         :param connections: its own; else all engines share some, which takes less time
         """
@@ -153,10 +159,11 @@ class Engine:
         self.nudged: list[str] = []
         connections = connections or world.connections
         self.observer = observe.Observer(
-            world.probing,
+            dataclasses.replace(world.probing, observer=host or world.probing.observer, zone=zone),
             connections,
             lambda ctx, stack_id: self.nudged.append(stack_id),
             functools.partial(reconcile.bury, connections),
+            doubt=doubt,
         )
         # A lane of a stopped observer has no thread of its own; look() does what it would do.
         self.observer.stop()

@@ -27,13 +27,14 @@ from heat_spreader.engine.core import health
 from heat_spreader.engine.core import values
 
 Outcome = values.Outcome
+Rule = values.Rule
 Verdict = values.Verdict
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0)
 MISSES, GOODS, FRESH_FOR = 3, 3, 45.0
 
 
-def reading(said, observer="north", age=1.0):
+def reading(said, observer="north", age=1.0, **more):
     """An outcome with its run, written "ok 2" or "unreachable 3"; a run of 1 need not be told."""
     outcome, _, run = said.partition(" ")
     run = int(run or 1)
@@ -46,12 +47,19 @@ def reading(said, observer="north", age=1.0):
         goods=run if outcome == "ok" else 0,
         since=at,
         observed_at=at,
+        **more,
     )
 
 
-def readings(*said):
+def readings(*said, **more):
     """One fresh reading for each text, by observers of names of their own."""
-    return [reading(text, f"observer{i}") for i, text in enumerate(said)]
+    return [reading(text, f"observer{i}", **more) for i, text in enumerate(said)]
+
+
+def word(outcome, observer="watchdog", lasts=60.0, **more):
+    """What a watchdog reports."""
+    told = reading(f"{outcome} 0", observer, age=3600.0, **more)
+    return dataclasses.replace(told, expires_at=NOW + datetime.timedelta(seconds=lasts))
 
 
 def judge(previous, seen, now=NOW, *, misses=MISSES, goods=GOODS):
@@ -112,13 +120,30 @@ TOGETHER = {
     "unknown, nobody is answered": (K, ["unreachable 3", "unreachable 3"], K),
 }
 
+# name: (zone and what the observer there says, verdict after healthy)
+ZONES = {
+    "three of one zone are one vote": (
+        ["a/unreachable 3"] * 3 + ["b/ok", "c/ok"],
+        H,
+    ),
+    "two zones of three": (["a/unreachable 3"] * 2 + ["b/unreachable 3", "c/ok"], U),
+    "two zones, one misses": (["a/unreachable 3"] * 5 + ["b/ok"], S),
+    "a zone that is divided says nothing": (["a/unreachable 3", "a/ok", "b/unreachable 3"], S),
+    "its majority speaks for a zone": (
+        ["a/unreachable 3", "a/unreachable 3", "a/ok", "b/unreachable 3", "c/ok"],
+        U,
+    ),
+    "in no zone: a vote for each": (["/unreachable 3", "/unreachable 3", "a/ok"], U),
+    "one zone alone": (["a/unreachable 3", "a/unreachable 3"], U),
+}
+
 
 class TestRules(base.BaseTestCase):
     def test_one_observer(self):
         wrong = []
         for said, expected in ALONE.items():
             for before, after in zip(FROM, expected, strict=True):
-                judgement = judge(before, [reading(said)])
+                judgement = judge(before, [reading(said, seen=before is not K)])
                 if judgement.verdict is not after:
                     wrong.append(f"{before}, then {said}: {judgement.verdict}, not {after}")
         self.assertEqual([], wrong)
@@ -129,10 +154,60 @@ class TestRules(base.BaseTestCase):
     def test_several_observers(self):
         wrong = []
         for name, (before, said, after) in TOGETHER.items():
-            judgement = judge(before, readings(*said))
+            judgement = judge(before, readings(*said, seen=before is not K))
             if judgement.verdict is not after:
                 wrong.append(f"{name}: {judgement.verdict}, not {after}")
         self.assertEqual([], wrong)
+
+    def test_zones(self):
+        wrong = []
+        for name, (said, after) in ZONES.items():
+            seen = [
+                reading(text.partition("/")[2], f"observer{i}", zone=text.partition("/")[0])
+                for i, text in enumerate(said)
+            ]
+            judgement = judge(H, seen)
+            if judgement.verdict is not after:
+                wrong.append(f"{name}: {judgement.verdict}, not {after}")
+        self.assertEqual([], wrong)
+
+    def test_who_abstains_has_no_vote(self):
+        unsure = [reading("unreachable 9", f"cut{i}", abstains="no route") for i in range(3)]
+        self.assertIs(H, judge(H, [*unsure, reading("ok")]).verdict)
+        self.assertIs(U, judge(H, [*unsure, reading("unreachable 3")]).verdict)
+        for before in FROM:
+            judgement = judge(before, unsure)
+            self.assertIs(before, judgement.verdict)
+            self.assertIs(Rule.STALE, judgement.rule)
+            self.assertIn("cut0 abstains: no route", judgement.reason)
+
+    def test_who_never_saw_a_cloud_does_not_miss_it(self):
+        """A new host behind a firewall, or a cold start in the middle of an outage."""
+        strangers = readings("unreachable 9", "unreachable 9", seen=False)
+        self.assertIs(H, judge(H, [*strangers, reading("ok")]).verdict)
+        self.assertIs(U, judge(H, [*strangers, reading("unreachable 3")]).verdict)
+        # With nobody else to ask it is not known how the cloud is. What was known to be away stays so.
+        for before, after in ((H, K), (S, K), (R, K), (K, K), (U, U)):
+            judgement = judge(before, strangers)
+            self.assertIs(after, judgement.verdict, before)
+            self.assertIs(Rule.STRANGERS, judgement.rule)
+
+    def test_who_never_saw_a_cloud_has_a_say_when_it_answers(self):
+        self.assertIs(R, judge(H, [reading("refusing", seen=False)]).verdict)
+        self.assertIs(S, judge(H, [reading("sick", seen=False)]).verdict)
+
+    def test_a_cloud_that_an_observer_knows_goes_from_unknown_to_unreachable(self):
+        self.assertIs(U, judge(K, [reading("unreachable 3", seen=True)]).verdict)
+
+    def test_the_word_of_a_watchdog_stands_until_it_expires(self):
+        self.assertIs(U, judge(H, [word("unreachable")]).verdict)
+        self.assertIs(H, judge(U, [word("ok")]).verdict)
+        self.assertIs(H, judge(H, [word("unreachable"), *readings("ok", "ok")]).verdict)
+        self.assertIs(U, judge(H, [word("unreachable"), *readings("unreachable 3", "ok")]).verdict)
+        self.assertIs(K, judge(K, [word("unreachable", seen=False)]).verdict)
+        for lasts in (0.0, -1.0):
+            self.assertIs(H, judge(H, [word("unreachable", lasts=lasts), reading("ok")]).verdict)
+            self.assertIs(Rule.STALE, judge(H, [word("unreachable", lasts=lasts)]).rule)
 
     def test_nobody_looked(self):
         for before in FROM:
@@ -165,20 +240,32 @@ class TestReasons(base.BaseTestCase):
 
     def test_each_rule_says_what_it_rests_on(self):
         evidence = "north saw unreachable: detail of unreachable"
-        for before, said, reason in (
-            (H, "ok", "it answers"),
-            (H, "unreachable 2", f"missed 2 of 3; {evidence}"),
-            (H, "unreachable 3", f"3 or more misses in a row; {evidence}"),
-            (K, "unreachable 2", ""),  # still to be seen for the first time
-            (K, "unreachable 3", f"never seen yet; {evidence}"),
-            (K, "sick", "never seen yet; north saw sick: detail of sick"),
-            (H, "refusing", "it refuses the credentials; north saw refusing: detail of refusing"),
-            (H, "sick", "it answers but does not serve; north saw sick: detail of sick"),
-            (U, "ok 3", "3 good answers in a row"),
-            (U, "ok 2", "not yet 3 good answers in a row; north saw ok: detail of ok"),
+        sick = "north saw sick: detail of sick"
+        refused = "north saw refusing: detail of refusing"
+        for before, said, rule, reason in (
+            (H, "ok", Rule.ANSWERS, "it answers"),
+            (H, "unreachable 2", Rule.DOUBTED, f"missed 2 of 3; {evidence}"),
+            (H, "unreachable 3", Rule.MISSED, f"3 or more misses in a row; {evidence}"),
+            (K, "unreachable 2", Rule.STRANGERS, ""),  # still to be seen for the first time
+            (K, "unreachable 3", Rule.STRANGERS, f"never seen yet; {evidence}"),
+            (U, "unreachable 3", Rule.MISSED, f"3 or more misses in a row; {evidence}"),
+            (K, "sick", Rule.NEVER_SEEN, f"never seen yet; {sick}"),
+            (H, "refusing", Rule.REFUSED, f"it refuses the credentials; {refused}"),
+            (H, "sick", Rule.SICK, f"it answers but does not serve; {sick}"),
+            (U, "ok 3", Rule.RETURNED, "3 good answers in a row"),
+            (
+                U,
+                "ok 2",
+                Rule.RETURNING,
+                "not yet 3 good answers in a row; north saw ok: detail of ok",
+            ),
         ):
-            self.assertEqual(reason, judge(before, [reading(said)]).reason)
-        self.assertEqual("nobody has looked at it lately", judge(H, []).reason)
+            judgement = judge(before, [reading(said, seen=before is not K)])
+            self.assertEqual((rule, reason), (judgement.rule, judgement.reason))
+        judgement = judge(H, [])
+        self.assertEqual(
+            (Rule.STALE, "nobody has looked at it lately"), (judgement.rule, judgement.reason)
+        )
 
     def test_all_that_voted_are_named(self):
         judgement = judge(H, readings("unreachable 3", "ok", "unreachable 5"))
@@ -200,8 +287,28 @@ def any_readings(draw):
         counted = outcome in (Outcome.OK, Outcome.UNREACHABLE)
         run = draw(st.integers(1, 6)) if counted else 1
         age = draw(st.sampled_from([0.0, 1.0, FRESH_FOR, FRESH_FOR + 0.001, 1e6]))
-        said.append(reading(f"{outcome} {run}", f"observer{i}", age))
+        said.append(
+            reading(
+                f"{outcome} {run}",
+                f"observer{i}",
+                age,
+                zone=draw(st.sampled_from([None, None, "a", "b"])),
+                # Who had a good answer has seen the cloud.
+                seen=outcome is Outcome.OK or draw(st.booleans()),
+                abstains=draw(st.sampled_from(["", "", "", "no route"])),
+            )
+        )
     return said
+
+
+def voting(seen):
+    """Those of them that count, by zone."""
+    zones = {}
+    for r in seen:
+        fresh = (NOW - r.observed_at).total_seconds() <= FRESH_FOR
+        if fresh and not r.abstains and (r.seen or r.outcome is not Outcome.UNREACHABLE):
+            zones.setdefault(r.zone or r.observer, []).append(r)
+    return list(zones.values())
 
 
 def history(probes, before=Verdict.UNKNOWN):
@@ -243,17 +350,34 @@ class TestProperties(base.BaseTestCase):
             self.assertIs(K, judgement.verdict)
 
     @PROPERTY
-    @hypothesis.given(st.sampled_from(Verdict), any_readings())
-    def test_unreachable_takes_a_majority_of_fresh_misses(self, before, seen):
-        fresh = [r for r in seen if (NOW - r.observed_at).total_seconds() <= FRESH_FOR]
-        lost = [r for r in fresh if r.misses >= MISSES]
-        hypothesis.assume(before is not U and 2 * len(lost) <= len(fresh))
-        self.assertIsNot(U, judge(before, seen).verdict)
+    @hypothesis.given(st.sampled_from([H, S, R, K]), any_readings())
+    def test_unreachable_takes_a_majority_of_fresh_misses_and_no_more(self, before, seen):
+        zones = voting(seen)
+        lost = [z for z in zones if 2 * sum(r.misses >= MISSES for r in z) > len(z)]
+        self.assertEqual(2 * len(lost) > len(zones), judge(before, seen).verdict is U)
+
+    @PROPERTY
+    @hypothesis.given(st.sampled_from(Verdict), any_readings(), any_readings())
+    def test_those_without_a_vote_change_nothing(self, before, seen, others):
+        """Not even a crowd of observers that are cut off, or of such that never saw the cloud."""
+        hypothesis.assume(voting(seen))
+        mute = [
+            dataclasses.replace(r, observer=f"other{i}", abstains="no route")
+            for i, r in enumerate(others)
+        ]
+        strange = [
+            dataclasses.replace(r, observer=f"stranger{i}", seen=False)
+            for i, r in enumerate(others)
+            if r.outcome is Outcome.UNREACHABLE
+        ]
+        alone = judge(before, seen)
+        self.assertEqual(alone, judge(before, [*mute, *seen, *strange]))
 
     @PROPERTY
     @hypothesis.given(any_readings())
     def test_what_was_never_seen_is_never_called_unreachable(self, seen):
-        self.assertIsNot(U, judge(K, seen).verdict)
+        never = [dataclasses.replace(r, seen=False) for r in seen]
+        self.assertIsNot(U, judge(K, never).verdict)
 
     @PROPERTY
     @hypothesis.given(st.lists(outcomes, max_size=20))
