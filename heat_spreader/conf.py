@@ -189,6 +189,15 @@ health_opts: list[cfg.Opt] = [
         help="Good answers in a row before an observer holds a cloud that was unreachable for "
         "healthy again.",
     ),
+    cfg.FloatOpt(
+        "brake_window",
+        default=300.0,
+        min=0.0,
+        help="Seconds within which outages of several clouds count as one. When at least three clouds, and "
+        "more than half of those that are known, become unreachable within this time, nothing moves by "
+        "itself until enough of them are back or an administrator forces it. A higher value also stops "
+        "outages that follow from each other.",
+    ),
     cfg.ListOpt(
         "references",
         default=[],

@@ -85,6 +85,13 @@ RULES: list[policy.RuleDefault] = [
         "POST /v1/stacks/{stack}/actions",
     ),
     _rule(
+        "spreader:stack:force-failover",
+        ADMIN,
+        "Have a stack fail over from what is unreachable now, although the brake is on or the time that "
+        "it tolerates is not over.",
+        "POST /v1/stacks/{stack}/actions",
+    ),
+    _rule(
         "spreader:member:list",
         READER,
         "List the members of a stack.",

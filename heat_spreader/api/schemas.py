@@ -199,10 +199,10 @@ STACK_CREATE = _object(
 STACK_UPDATE = _object(_STACK, minProperties=1)
 _NO_ARGUMENTS: Schema = {"type": "null", "description": "null: the action takes no arguments"}
 STACK_ACTION = _object(
-    {"check": _NO_ARGUMENTS, "retry": _NO_ARGUMENTS},
+    {"check": _NO_ARGUMENTS, "retry": _NO_ARGUMENTS, "force-failover": _NO_ARGUMENTS},
     minProperties=1,
     maxProperties=1,
-    description="exactly one action: check or retry",
+    description="exactly one action: check, retry or force-failover",
 )
 
 # --- clouds ---------------------------------------------------------------------------------------

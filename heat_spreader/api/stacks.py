@@ -250,6 +250,13 @@ class Stacks(expose.Controller):
         return view(changed)
 
 
+_ACTIONS = {
+    "check": db_stacks.check_stack,
+    "retry": db_stacks.retry_stack,
+    "force-failover": db_stacks.force_failover,
+}
+
+
 class Actions(expose.Controller):
     """/v1/stacks/{stack}/actions"""
 
@@ -258,7 +265,7 @@ class Actions(expose.Controller):
         self.engine = engine
 
     @expose.expose(
-        {"check": "spreader:stack:check", "retry": "spreader:stack:retry"},
+        {action: f"spreader:stack:{action}" for action in _ACTIONS},
         body=schemas.STACK_ACTION,
         status=202,
     )
@@ -267,8 +274,8 @@ class Actions(expose.Controller):
     ) -> dict[str, Any]:
         """What is wanted stays as it is, and so does the generation."""
         row = lookup.stack(ctx, stack)
-        ask = db_stacks.check_stack if "check" in body else db_stacks.retry_stack
-        asked = ask(ctx, row.id)
+        (action,) = body
+        asked = _ACTIONS[action](ctx, row.id)
         self.engine.reconcile(ctx, asked.id)
         generations.accepted(asked)
         return view(asked)

@@ -29,6 +29,7 @@ import sqlalchemy as sa
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.db import api as db_api
+from heat_spreader.db import brakes as db_brakes
 from heat_spreader.db import events as db_events
 from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
@@ -353,13 +354,19 @@ def set_verdict(
     reason: str,
     evidence: Any,
     rule: str | None = None,
+    decide: db_brakes.Decide | None = None,
 ) -> bool:
     """Replace the verdict that ``cloud`` carried; False when another engine did so first.
 
     A new verdict starts a new ``verdict_since``, is an event, and wakes every stack in the cloud. The
     same verdict with another reason only stores the reason.
+
+    :param decide: whether the brake is put on or taken off by it, before anybody acts on the verdict
     """
     with db_api.writer(ctx) as session:
+        if verdict != cloud.verdict:
+            # First of all, so that of two clouds that go away at once the second sees the first.
+            db_brakes.lock(session)
         moment = db_api.now(session)
         values: dict[str, Any] = {"verdict_reason": reason, "verdict_rule": rule}
         if verdict != cloud.verdict:
@@ -379,4 +386,6 @@ def set_verdict(
                 after=verdict,
                 evidence=evidence,
             )
+            if decide is not None:
+                db_brakes.settle(session, ctx, decide)
         return True

@@ -114,6 +114,25 @@ class Observation(Base):
     abstains: orm.Mapped[str | None] = orm.mapped_column(LongText)
 
 
+class Brake(Base):
+    """Whether too many clouds have gone away at once, as one scope sees it.
+
+    The scope is a project, with its own clouds and the shared ones; the empty one is that of the
+    shared clouds alone.
+    """
+
+    __tablename__ = "brakes"
+
+    scope: orm.Mapped[str] = orm.mapped_column(sa.String(64), primary_key=True)
+    # The clouds that hold it on, and since when; none: it is off.
+    clouds: orm.Mapped[list[str]] = orm.mapped_column(Json, default=list)
+    engaged_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+    # It may be about to be put on: until then nobody reacts.
+    hold_until: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    released_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+
+
 class Stack(Base):
     """A multi-cloud stack: what is wanted in all, and how the engine stands with it."""
 
@@ -158,6 +177,8 @@ class Stack(Base):
     on_stuck: orm.Mapped[str] = orm.mapped_column(
         sa.String(16), default="report", server_default="report"
     )
+    # When an administrator had it fail over from what was unreachable then, brake or not.
+    forced_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     generation: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=1)
     deleting: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
     release: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)

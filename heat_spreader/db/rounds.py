@@ -87,6 +87,9 @@ _NUDGE = sa.update(_STACKS).where(_THESE_STACKS).values(due_at=sa.bindparam("mom
 _WANTED_NOW = sa.select(_STACKS.c.generation, _STACKS.c.request_id, _STACKS.c.due_at).where(
     _THIS_STACK
 )
+_BRAKES = sa.select(models.Brake.__table__).where(
+    models.Brake.scope.in_(sa.bindparam("scopes", expanding=True))
+)
 _STACKS_IN = sa.select(_MEMBERS.c.stack_id).where(_MEMBERS.c.cloud_id == sa.bindparam("cloud"))
 _OWNERS = sa.select(
     _MEMBERS.c.stack_id,
@@ -115,11 +118,13 @@ class Claim:
         files
     :ivar moment: the database's time of the claim
     :ivar interrupted: the last holder never gave its claim back, so it may have died in mid-write
+    :ivar brakes: those that are for the stack's project: its own, that of the shared clouds, or none
     """
 
     stack: models.Stack
     moment: datetime.datetime
     interrupted: bool
+    brakes: Sequence[Any] = ()
 
 
 @db_api.retry
@@ -165,8 +170,15 @@ def _claim(
     until = moment + datetime.timedelta(seconds=lease)
     connection.execute(_CLAIM, {"stack_ids": [*expired], "owner": owner, "until": until})
     stacks = {stack.id: stack for stack in db_stacks.load_to_reconcile(session, [*expired])}
+    scopes = {"", *(stack.project_id for stack in stacks.values())}
+    brakes = connection.execute(_BRAKES, {"scopes": [*scopes]}).all()
     return [
-        Claim(stacks[stack_id], moment, interrupted=lease_end is not None)
+        Claim(
+            stacks[stack_id],
+            moment,
+            interrupted=lease_end is not None,
+            brakes=[b for b in brakes if b.scope in ("", stacks[stack_id].project_id)],
+        )
         for stack_id, lease_end in expired.items()
     ]
 

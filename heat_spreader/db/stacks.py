@@ -172,7 +172,7 @@ _WHOLE = _Columns(_STACK, _MEMBER, _CLOUD)
 _UNLISTED = frozenset(
     """template environment files due_at claimed_by claimed_until claim_epoch request_id
     heat_status_reason heat_updated_time written_at creating out_since floor failures retry_at fulls
-    drifts drifted_at problem""".split()
+    drifts drifted_at problem forced_at""".split()
 )
 _LISTED = _Columns(
     [column for column in _STACK if column.key not in _UNLISTED],
@@ -354,6 +354,26 @@ def retry_stack(ctx: context.RequestContext, stack_id: str) -> models.Stack:
             stack=stack,
         )
         return _load(session, stack_id)
+
+
+@db_api.retry
+def force_failover(ctx: context.RequestContext, stack_id: str) -> models.Stack:
+    """Have it fail over from what is unreachable now, whatever the brake says; due at once.
+
+    :raises StackDeleting: the stack is on its way out
+    """
+    with db_api.writer(ctx) as session:
+        stack = _ask(session, stack_id, {"forced_at": db_api.now(session)})
+        away = [m.cloud.name for m in stack.members if m.cloud.verdict == "unreachable"]
+        db_events.add_event(
+            session,
+            ctx,
+            "stack.force-failover",
+            f"Failover forced: {', '.join(away) or 'no cloud'} unreachable at this time.",
+            stack=stack,
+            after=away,
+        )
+        return stack
 
 
 def _ask(session: orm.Session, stack_id: str, values: Mapping[str, Any]) -> models.Stack:

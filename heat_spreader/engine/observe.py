@@ -17,16 +17,19 @@ writes observations and verdicts and wakes stacks; it never touches a Heat stack
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import datetime
 import random
 import threading
 import time
+from typing import Any
 
 from oslo_log import log
 
 from heat_spreader import context
 from heat_spreader import exception
+from heat_spreader.db import brakes as db_brakes
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
@@ -68,6 +71,12 @@ class Settings:
     misses: int
     goods: int
     zone: str | None = None
+    brake_window: float = 300.0
+
+    @property
+    def patience(self) -> float:
+        """Within which a cloud that was missed once is either judged unreachable or answers."""
+        return (self.misses + 1) * (1.1 * self.probe_interval + self.probe_timeout)
 
     @property
     def fresh_for(self) -> float:
@@ -122,6 +131,8 @@ class Observer:
         self._sweep = sweep
         self._doubt = doubt
         self._lanes: dict[str, _Lane] = {}
+        # Those that were on at the latest look, with the reason.
+        self._brakes: dict[str, str] = {}
         self._halt = threading.Event()
 
     def snapshot(self, cloud_id: str) -> Snapshot | None:
@@ -144,6 +155,7 @@ class Observer:
     def refresh(self) -> None:
         """Start lanes for clouds that were registered, end those of clouds that are gone."""
         ctx = context.engine_context()
+        self._look_at_brakes(ctx)
         registered = {cloud.id: cloud for cloud in db_clouds.list_clouds(ctx, None)}
         for cloud_id, cloud in registered.items():
             lane = self._lanes.get(cloud_id)
@@ -154,6 +166,21 @@ class Observer:
                 lane.wake.set()
         for cloud_id in set(self._lanes) - set(registered):
             self._lanes.pop(cloud_id).stop()
+
+    def _look_at_brakes(self, ctx: context.RequestContext) -> None:
+        """Tell the operator when one is put on or taken off, whoever did it.
+
+        Verdicts put them on and take them off; while one is on, clouds that are removed may, too.
+        """
+        on = {b.scope: b.reason for b in db_brakes.list_brakes(ctx).values() if b.engaged_at}
+        if on:
+            db_brakes.settle_brakes(ctx, self._brake)
+        for scope, reason in on.items():
+            if scope not in self._brakes:
+                LOG.error("%s%s", reason, f" (project {scope})" if scope else "")
+        for scope in self._brakes.keys() - on.keys():
+            LOG.warning("The brake is off%s", f" (project {scope})" if scope else "")
+        self._brakes = on
 
     def stop(self) -> None:
         """End all lanes; returns when none runs any more or a probe's time has passed."""
@@ -307,6 +334,7 @@ class Observer:
             judgement.reason,
             {"rule": judgement.rule, "votes": votes},
             judgement.rule,
+            self._brake,
         )
         if stored and judgement.verdict != cloud.verdict:
             LOG.warning(
@@ -319,6 +347,23 @@ class Observer:
                 },
             )
             self._sweep()
+
+    def _brake(
+        self, clouds: Sequence[Any], now: datetime.datetime, held: frozenset[str]
+    ) -> values.Brake:
+        """Decide by rows of clouds; see ``health.brake``."""
+        return health.brake(
+            [
+                values.CloudState(
+                    row.id, values.Verdict(row.verdict), row.verdict_since, row.verdict_rule
+                )
+                for row in clouds
+            ],
+            now,
+            held,
+            window=self._settings.brake_window,
+            patience=self._settings.patience,
+        )
 
     def _look_again(self, cloud_id: str, lane: "_Lane") -> None:
         while not (self._halt.is_set() or lane.ended):

@@ -186,7 +186,7 @@ class Round:
         self._lanes = reconciler._lanes
         self._ctx = ctx
         self._stack = claim.stack
-        self._wanted = _wanted(claim.stack, self._settings.update_deadline)
+        self._wanted = _wanted(claim.stack, claim.brakes, self._settings.update_deadline)
         self._interrupted = claim.interrupted
         self._moment = claim.moment
         self._began = time.monotonic()
@@ -868,7 +868,10 @@ def _changes(row: models.Member, stored: Columns, columns: Columns) -> Columns:
     }
 
 
-def _wanted(stack: models.Stack, update_deadline: float) -> values.Stack:
+def _wanted(stack: models.Stack, brakes: Sequence[Any], update_deadline: float) -> values.Stack:
+    def latest(column: str) -> datetime.datetime | None:
+        return max((at for brake in brakes if (at := getattr(brake, column))), default=None)
+
     return values.Stack(
         id=stack.id,
         name=stack.name,
@@ -891,6 +894,11 @@ def _wanted(stack: models.Stack, update_deadline: float) -> values.Stack:
         retry_stuck=stack.on_stuck == "retry",
         # Heat gives up by itself after its time; a minute later it should have said so.
         deadline=update_deadline if stack.timeout_mins is None else stack.timeout_mins * 60 + 60,
+        brake=" ".join(brake.reason for brake in brakes if brake.engaged_at),
+        braked_at=latest("engaged_at"),
+        hold_until=latest("hold_until"),
+        calm_since=latest("released_at"),
+        forced_at=stack.forced_at,
     )
 
 

@@ -112,6 +112,7 @@ class Engine(service.Service):
                 progress_interval=conf.engine.progress_interval,
                 misses=conf.health.misses,
                 goods=conf.health.goods,
+                brake_window=conf.health.brake_window,
             ),
             clouds.Clouds(paths, timeout=conf.health.probe_timeout, pool_size=1),
             self._begin,

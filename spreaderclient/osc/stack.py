@@ -626,6 +626,25 @@ class RetryStack(command.Command):
         _act(self, parsed_args, sdk_stack.Stack.retry)
 
 
+class FailoverStack(command.Command):
+    """Have stacks fail over from the clouds that are unreachable now (administrators only).
+
+    The service does so by itself, but not while the brake is on: when at least three clouds, and more
+    than half of all, went away at once, that may be a mistake of those who look. This command says that
+    it is none. It also cuts short the time that a stack tolerates an outage. Clouds that become
+    unreachable later are not meant. Their units may still be running where nobody can see them.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_stacks(parser, "to fail over")
+        progress.add_arguments(parser, "the other clouds run what they can")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        _act(self, parsed_args, sdk_stack.Stack.force_failover)
+
+
 class DeleteStack(command.Command):
     """Delete stacks with all their units.
 

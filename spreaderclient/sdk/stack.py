@@ -33,6 +33,7 @@ DECISIONS = frozenset(
         "stack.delete",
         "stack.retry",
         "stack.failover",
+        "stack.force-failover",
         "stack.failback",
         "weight.update",
         "member.update",
@@ -129,6 +130,10 @@ class Stack(resource.Resource):
     def retry(self, session: adapter.Adapter) -> Self:
         """Have tried again at once what failed, did not fit, was fought over or is missing."""
         return self._act(session, "retry")
+
+    def force_failover(self, session: adapter.Adapter) -> Self:
+        """Have it fail over from what is unreachable now, brake or not; for administrators."""
+        return self._act(session, "force-failover")
 
     def _act(self, session: adapter.Adapter, action: str) -> Self:
         response = session.post(

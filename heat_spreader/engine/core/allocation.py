@@ -322,6 +322,25 @@ def towards(base: Allocation, target: Allocation, most: int) -> Allocation:
     )
 
 
+def keeping(base: Allocation, bids: abc.Sequence[Bid]) -> Allocation:
+    """The base without any reduction: who would be lowered keeps what it holds, as excess."""
+    shares = tuple(
+        dataclasses.replace(
+            share,
+            units=bid.held,
+            reason=f"kept at {bid.held}: the brake is on, nothing is lowered",
+        )
+        if share.units < bid.held and bid.standing is not Standing.DOWN
+        else share
+        for share, bid in zip(base.shares, bids, strict=True)
+    )
+    kept = sum(share.units for share in shares) - sum(share.units for share in base.shares)
+    reasons = (f"the brake keeps {_units(kept)} where they are",) if kept else ()
+    return dataclasses.replace(
+        base, shares=shares, excess=base.excess + kept, reasons=base.reasons + reasons
+    )
+
+
 def _apart(one: Allocation, other: Allocation) -> dict[str, int]:
     """By how much members have more in the one than in the other, the furthest apart first."""
     apart = [

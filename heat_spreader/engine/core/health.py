@@ -109,6 +109,55 @@ def judge(
     return Judgement(Verdict.SUSPECT, Rule.SICK, f"it answers but does not serve; {_says(voters)}")
 
 
+# Fewer clouds than this may fail at once and are replaced all the same.
+LEAST = 3
+
+
+def brake(
+    clouds: Iterable[values.CloudState],
+    now: datetime.datetime,
+    held: frozenset[str] = frozenset(),
+    *,
+    window: float,
+    patience: float,
+) -> values.Brake:
+    """Whether so many clouds went away at once that it is more likely to be a mistake.
+
+    These are at least three, and more than half of those that are known. Once it is on, time
+    does not release it, and neither does a further outage: those of its clouds that return do.
+
+    :param held: clouds for which it is on already
+    :param window: seconds within which outages count as one
+    :param patience: seconds in which a cloud that was missed is either missed often enough or not
+    """
+    known = [c for c in clouds if c.verdict is not Verdict.UNKNOWN]
+
+    def too_many(some: set[str]) -> bool:
+        return len(some) >= LEAST and 2 * len(some) > len(known)
+
+    down = {c.cloud: c.since or now for c in known if c.verdict is Verdict.UNREACHABLE}
+    since = min((down[cloud] for cloud in held if cloud in down), default=None)
+    together = {c for c, at in down.items() if c in held or (since is not None and at >= since)}
+    if too_many(together):
+        return values.Brake(frozenset(together), len(known))
+    if held:
+        return values.Brake(known=len(known))
+    for first in down.values():
+        together = {c for c, at in down.items() if 0 <= (at - first).total_seconds() <= window}
+        if too_many(together):
+            return values.Brake(frozenset(together), len(known))
+    lately = {c for c, at in down.items() if (now - at).total_seconds() <= window}
+    doubted = {
+        c.cloud: c.since + datetime.timedelta(seconds=patience)
+        for c in known
+        if c.verdict is Verdict.SUSPECT and c.rule == Rule.DOUBTED and c.since is not None
+    }
+    doubted = {cloud: until for cloud, until in doubted.items() if until > now}
+    if lately and too_many(lately | doubted.keys()):
+        return values.Brake(known=len(known), hold_until=max(doubted.values()))
+    return values.Brake(known=len(known))
+
+
 def is_fresh(reading: values.Reading, now: datetime.datetime, fresh_for: float) -> bool:
     """Whether the reading still speaks for its observer."""
     if reading.expires_at is not None:

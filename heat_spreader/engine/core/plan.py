@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import dataclasses
 import datetime
 import enum
+import math
 
 from heat_spreader.engine.core import allocation
 from heat_spreader.engine.core import values
@@ -126,22 +127,48 @@ class Plan:
 def standing(
     stack: values.Stack, member: values.Member, now: datetime.datetime
 ) -> allocation.Standing:
-    """What allocation may do with a member; the first rule that fits wins."""
-    if member.out and not _returned(stack, member, now):
+    """What allocation may do with a member; the first rule that fits wins.
+
+    A brake leaves each of them as it is: nobody goes out or comes back, and nobody is drained.
+    """
+    if member.out and (braked(stack) or not _returned(stack, member, now)):
         return Standing.DOWN
-    if member.verdict is Verdict.UNREACHABLE and _age(member, now) >= stack.toleration:
+    if member.verdict is Verdict.UNREACHABLE and _fails_over_in(stack, member, now) <= 0:
         return Standing.DOWN
     if member.verdict is not Verdict.HEALTHY or not member.seen:
         return Standing.FROZEN
-    if member.leaving or member.draining:
+    if member.leaving or (member.draining and not braked(stack)):
         return Standing.DRAINING
-    if member.cordoned:
+    if member.cordoned or member.draining:
         return Standing.CORDONED
     return Standing.RAISABLE
 
 
 def _returned(stack: values.Stack, member: values.Member, now: datetime.datetime) -> bool:
     return member.verdict is Verdict.HEALTHY and member.seen and _age(member, now) >= stack.stable
+
+
+def braked(stack: values.Stack) -> bool:
+    """Nothing of this stack is to move by itself, unless an administrator has said so since."""
+    return stack.braked_at is not None and (
+        stack.forced_at is None or stack.forced_at < stack.braked_at
+    )
+
+
+def _fails_over_in(stack: values.Stack, member: values.Member, now: datetime.datetime) -> float:
+    """Seconds until an unreachable cloud is given up; for ever while the brake is on."""
+    since = member.verdict_since or now
+    if stack.forced_at is not None and since <= stack.forced_at:
+        return 0.0
+    if stack.braked_at is not None:
+        return math.inf
+    # After a brake, which may have been on for hours, it is waited for once more.
+    if stack.calm_since is not None:
+        since = max(since, stack.calm_since)
+    left = stack.toleration - (now - since).total_seconds()
+    if stack.hold_until is not None:
+        left = max(left, (stack.hold_until - now).total_seconds())
+    return left
 
 
 def _age(member: values.Member, now: datetime.datetime) -> float:
@@ -181,6 +208,8 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
         dataclasses.replace(bid, floor=floors[m.id]) for m, bid in zip(members, bids, strict=True)
     ]
     target, allocated = _allocate(stack, bids)
+    if braked(stack):
+        allocated = allocation.keeping(allocated, bids)
     shares = {m.id: share for m, share in zip(members, allocated.shares, strict=True)}
     visible = [m for m in members if standings[m.id] in _VISIBLE]
     required = sum(shares[m.id].units for m in visible)
@@ -202,6 +231,8 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
         crowded = max(0, allocated.shortfall - _allocate(stack, roomy)[1].shortfall)
     # Units beyond what is required, all confirmed: only these may be taken away now.
     spare = max(0, sum(m.confirmed for m in visible) - required - hoped_for - crowded)
+    if braked(stack):
+        spare = 0
 
     # Before the first look at every cloud the frozen ones among them would seem to hold nothing, and
     # their units would be given away only to be fetched back a moment later.
@@ -228,6 +259,8 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
 
     ledger = _ledger(stack, members, standings, allocated, target, steps)
     status, reason = _status(members, standings, views, allocated, ledger, steps)
+    if braked(stack) and status in (StackStatus.CONVERGING, StackStatus.DEGRADED):
+        reason = f"{reason} {stack.brake}".strip()
     return Plan(
         steps=tuple(steps),
         shares={member_id: share.units for member_id, share in shares.items()},
@@ -260,10 +293,10 @@ def _allocate(
         )
 
     target = allocate(False)
-    if stack.rebalance is values.Rebalance.IMMEDIATE:
+    if stack.rebalance is values.Rebalance.IMMEDIATE and not braked(stack):
         return target, target
     base = allocate(True)
-    if stack.rebalance is values.Rebalance.ON_DEMAND:
+    if stack.rebalance is values.Rebalance.ON_DEMAND or braked(stack):
         return target, base
     # Held beyond what is needed: units that were raised, and whose reductions elsewhere are to come.
     moving = sum(
@@ -521,10 +554,11 @@ def _out_of_sight(
             f"{why} (it is back and must stay healthy for {left} s more)",
         )
     if stands is Standing.FROZEN and m.verdict is Verdict.UNREACHABLE:
-        left = max(0, stack.toleration - int(_age(m, now)))
+        time = _fails_over_in(stack, m, now)
+        until = "until the brake is off" if time == math.inf else f"for {max(0, int(time))} s more"
         return View(
             MemberStatus.OUT_OF_SIGHT,
-            f"{why} (it is unreachable, which is tolerated for {left} s more)",
+            f"{why} (it is unreachable, which is tolerated {until})",
         )
     return View(MemberStatus.OUT_OF_SIGHT, f"{why} ({m.verdict}: {m.verdict_reason})")
 
@@ -622,8 +656,9 @@ def _wake_in(
     moments: list[float] = []
     for m in members:
         if standings[m.id] is Standing.FROZEN and m.verdict is Verdict.UNREACHABLE:
-            moments.append(stack.toleration - _age(m, now))
-        if standings[m.id] is Standing.DOWN and m.verdict is Verdict.HEALTHY:
+            left = _fails_over_in(stack, m, now)
+            moments += [left] if left < math.inf else []
+        if standings[m.id] is Standing.DOWN and m.verdict is Verdict.HEALTHY and not braked(stack):
             moments.append(stack.stable - _age(m, now) if m.seen else 1.0)
         if _unseen(m):
             moments.append(1.0)

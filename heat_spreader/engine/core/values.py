@@ -111,6 +111,30 @@ class Judgement:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
+class CloudState:
+    """How one cloud stands, when it is asked whether too many fail at once."""
+
+    cloud: str
+    verdict: Verdict
+    since: datetime.datetime | None
+    rule: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Brake:
+    """Whether everything is to stay where it is because too much fails at once.
+
+    :ivar clouds: that went away together; empty: the brake is off
+    :ivar known: of how many
+    :ivar hold_until: some may be about to join them; until then nobody reacts to the others
+    """
+
+    clouds: frozenset[str] = frozenset()
+    known: int = 0
+    hold_until: datetime.datetime | None = None
+
+
 class Phase(enum.StrEnum):
     """How a member's Heat stack stands, as far as planning cares."""
 
@@ -222,6 +246,11 @@ class Stack:
     :ivar retry_stuck: an update that does not end by its deadline is sent again
     :ivar deadline: seconds that Heat may be at work on one change
     :ivar forget: deletion does not wait for clouds out of sight
+    :ivar brake: why nothing is to move by itself; empty: the brake is off
+    :ivar braked_at: since when it is on
+    :ivar hold_until: no failover before, as the brake may be about to be put on
+    :ivar calm_since: when it was last taken off; toleration begins anew
+    :ivar forced_at: when an administrator had it fail over from what was unreachable, brake or not
     """
 
     id: str
@@ -244,3 +273,8 @@ class Stack:
     lost: Missing = Missing.RECREATE
     retry_stuck: bool = False
     deadline: float = 3660.0
+    brake: str = ""
+    braked_at: datetime.datetime | None = None
+    hold_until: datetime.datetime | None = None
+    calm_since: datetime.datetime | None = None
+    forced_at: datetime.datetime | None = None

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What outages are judged by: zones, who has seen what, and who does not trust what it sees.
+"""What outages are judged by, and the brake on what is done about them.
 
 Migrations only expand: engines of the version before must go on working. What is no longer used is
 dropped one release later.
@@ -36,6 +36,20 @@ def upgrade() -> None:
         sa.Column("abstains", LONG_TEXT, nullable=True),
     ):
         op.add_column("observations", column)
+    op.add_column("stacks", sa.Column("forced_at", TIME, nullable=True))
+    op.create_table(
+        "brakes",
+        sa.Column("scope", sa.String(length=64), nullable=False),
+        sa.Column("clouds", LONG_TEXT, nullable=False),
+        sa.Column("engaged_at", TIME, nullable=True),
+        sa.Column("reason", LONG_TEXT, nullable=False),
+        sa.Column("hold_until", TIME, nullable=True),
+        sa.Column("released_at", TIME, nullable=True),
+        sa.PrimaryKeyConstraint("scope", name=op.f("pk_brakes")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
+    )
     # Whoever looked at a cloud that was known to work has seen it, so far as anybody can tell now.
     op.execute(
         "UPDATE observations SET seen_at = observed_at WHERE goods > 0 OR cloud_id IN "

@@ -26,7 +26,11 @@ from heat_spreader.tests import fixtures
 
 RULES = [rule.name for rule in policies.RULES if rule.name.startswith("spreader:")]
 READ = [name for name in RULES if name.rpartition(":")[2] in ("list", "show")]
-ADMIN = ["spreader:all_projects", *(f"spreader:cloud:{w}" for w in ("create", "update", "delete"))]
+ADMIN = [
+    "spreader:all_projects",
+    "spreader:stack:force-failover",
+    *(f"spreader:cloud:{w}" for w in ("create", "update", "delete")),
+]
 
 
 def caller(*roles, project="green", **kwargs):

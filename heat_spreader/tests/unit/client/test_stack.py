@@ -644,7 +644,7 @@ class TestActions(fake_api.ApiTest):
     def test_check_and_retry(self):
         self.has_actions("a")
         self.has_actions("b")
-        for verb in ("check", "retry"):
+        for verb in ("check", "retry", "failover"):
             run = self.works("stack", verb, "a", "b")
             self.assertEqual(("", ""), (run.out, run.err))
         self.assertEqual(
@@ -653,6 +653,8 @@ class TestActions(fake_api.ApiTest):
                 ("POST /stacks/b/actions", {"check": None}),
                 ("POST /stacks/a/actions", {"retry": None}),
                 ("POST /stacks/b/actions", {"retry": None}),
+                ("POST /stacks/a/actions", {"force-failover": None}),
+                ("POST /stacks/b/actions", {"force-failover": None}),
             ],
             self.writes,
         )

@@ -408,3 +408,102 @@ class TestProperties(base.BaseTestCase):
     @hypothesis.given(st.lists(outcomes, max_size=10))
     def test_good_answers_heal_whatever_was_before(self, probes):
         self.assertIs(H, list(history([*probes, *[Outcome.OK] * GOODS]))[-1])
+
+
+WINDOW, PATIENCE = 300.0, 60.0
+
+
+def standing(cloud, said):
+    """A cloud and how it stands: "h", "u 5" for unreachable since 5 seconds, "s 5", "r", "k"."""
+    verdict, _, since = said.partition(" ")
+    return values.CloudState(
+        cloud,
+        {"h": H, "s": S, "u": U, "r": R, "k": K}[verdict],
+        NOW - datetime.timedelta(seconds=float(since or 3600)),
+        Rule.DOUBTED if verdict == "s" else None,
+    )
+
+
+def brake(said, held=()):
+    """The clouds are named by letters; ``said`` has a word for each, with commas between."""
+    clouds = [
+        standing(name, word.strip())
+        for name, word in zip("abcdefgh", said.split(","), strict=False)
+        if word
+    ]
+    return health.brake(clouds, NOW, frozenset(held), window=WINDOW, patience=PATIENCE)
+
+
+# name: (how the clouds stand, those that hold it on already, those that do now)
+BRAKE = {
+    "three of five at once": ("u 5, u 4, u 6, h, h", "", "abc"),
+    "two of five": ("u 5, u 5, h, h, h", "", ""),
+    "two of three, three is the least": ("u 5, u 5, h", "", ""),
+    "one that may carry most of the weight": ("u 5, h, h", "", ""),
+    "three of three": ("u 5, u 5, u 5", "", "abc"),
+    "three of six are no more than half": ("u 5, u 5, u 5, h, h, h", "", ""),
+    "four of six": ("u 5, u 5, u 5, u 5, h, h", "", "abcd"),
+    "one after the other": ("u 1000, u 500, u 5, h, h", "", ""),
+    "within the window, one hour ago": ("u 3700, u 3600, u 3500, h, h", "", "abc"),
+    "just within it": ("u 300, u 150, u 0, h, h", "", "abc"),
+    "just not": ("u 301, u 150, u 0, h, h", "", ""),
+    "never seen clouds are not counted": ("u 5, u 5, u 5, h, k, k, k", "", "abc"),
+    "what refuses answers": ("r, r, r, h, h", "", ""),
+    "it does not lapse with time": ("u 9000, u 8000, u 7000, h, h", "abc", "abc"),
+    "nor as more goes down": ("u 900, u 900, u 900, u 5, h", "abc", "abcd"),
+    "nor when all are down": ("u 900, u 900, u 900, u 5, u 5", "abc", "abcde"),
+    "one of them is back": ("h 5, u 900, u 900, h, h", "abc", ""),
+    "one is back and another one goes": ("h 5, u 900, u 900, u 5, h", "abc", "bcd"),
+    "what was away before does not hold it on": ("h 5, u 900, u 900, u 9000, h", "abc", ""),
+    "all are back": ("h, h, h, h, h", "abc", ""),
+}
+
+
+class TestBrake(base.BaseTestCase):
+    def test_when_it_is_on(self):
+        wrong = []
+        for name, (said, held, expected) in BRAKE.items():
+            found = "".join(sorted(brake(said, held).clouds))
+            if found != expected:
+                wrong.append(f"{name}: {found!r}, not {expected!r}")
+        self.assertEqual([], wrong)
+
+    def test_how_many_are_known(self):
+        self.assertEqual(4, brake("u 5, u 5, u 5, h, k").known)
+
+    def test_those_in_doubt_are_waited_for(self):
+        """One is judged before the others are, and a stack may tolerate nothing."""
+        held = brake("u 1, s 20, s 10, h, h")
+        self.assertEqual(
+            (frozenset(), NOW + datetime.timedelta(seconds=50)), (held.clouds, held.hold_until)
+        )
+        for said in (
+            "u 1, s 20, h, h, h",  # too few
+            "u 1, s 61, s 70, h, h",  # in doubt for longer than it takes to be judged
+            "h, s 5, s 5, s 5, h",  # nobody is lost yet
+            "u 400, s 5, s 5, h, h",  # it has been away for long
+        ):
+            self.assertIsNone(brake(said).hold_until, said)
+
+    @PROPERTY
+    @hypothesis.given(
+        st.lists(st.sampled_from(["h", "u 5", "u 100", "u 5000", "s 5", "r", "k"]), max_size=8),
+        st.sets(st.sampled_from("abcdefgh")),
+    )
+    def test_it_takes_three_and_more_than_half(self, said, held):
+        on = brake(",".join(said), held)
+        down = {name for name, word in zip("abcdefgh", said, strict=False) if word.startswith("u")}
+        self.assertLessEqual(on.clouds, down)
+        if on.clouds:
+            self.assertGreaterEqual(len(on.clouds), 3)
+            self.assertGreater(2 * len(on.clouds), on.known)
+
+    @PROPERTY
+    @hypothesis.given(
+        st.lists(st.sampled_from(["h", "u 5", "s 5", "r"]), min_size=3, max_size=8),
+        st.integers(0, 7),
+    )
+    def test_it_never_lapses_as_more_goes_down(self, said, which):
+        before = brake(",".join(said)).clouds
+        said[which % len(said)] = "u 0"
+        self.assertLessEqual(before, brake(",".join(said), before).clouds)

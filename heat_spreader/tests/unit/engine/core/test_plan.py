@@ -736,6 +736,114 @@ class TestStanding(base.BaseTestCase):
         self.assertEqual(list(self.TABLE), found)
 
 
+BRAKE = {"brake": "The brake is on.", "braked_at": ago(30)}
+
+
+class TestBrake(base.BaseTestCase):
+    """While it is on nothing moves by itself; what a user wants is raised, and nobody is lowered."""
+
+    def decided(self, members, **changes):
+        return plan.plan(stack(**BRAKE | changes), members, NOW)
+
+    def test_no_failover(self):
+        decided = self.decided(seed(three=unreachable(3600)))
+        self.assertEqual([], told(decided.steps))
+        self.assertEqual((frozenset(), {"a": 6, "b": 2, "c": 2}), (decided.out, decided.shares))
+        self.assertIs(StackStatus.DEGRADED, decided.status)
+        self.assertIn("tolerated until the brake is off", decided.reason)
+        self.assertIn("The brake is on.", decided.reason)
+        self.assertIsNone(decided.wake_in)
+
+    def test_who_is_out_stays_out(self):
+        """Nobody comes back either, however long it has been well."""
+        members = seed(three=back(9000), units=(7, 3, 2))
+        floors = (6, 2, None)
+        members = [dataclasses.replace(m, floor=f) for m, f in zip(members, floors, strict=True)]
+        decided = self.decided(members)
+        self.assertEqual([], told(decided.steps))
+        self.assertEqual(frozenset("c"), decided.out)
+        self.assertIsNone(decided.wake_in)
+
+    def test_no_drain(self):
+        decided = self.decided(seed(three={"draining": True}))
+        self.assertEqual([], told(decided.steps))
+        self.assertEqual({"a": 6, "b": 2, "c": 2}, decided.shares)
+
+    def test_no_rebalance(self):
+        for mode in values.Rebalance:
+            decided = self.decided(seed(weights=".2 .2 .6"), rebalance=mode)
+            self.assertEqual([], told(decided.steps), mode)
+
+    def test_more_is_raised(self):
+        decided = self.decided(seed(three=unreachable(3600)), count=13)
+        self.assertEqual(["a 6→8", "b 2→3"], told(decided.steps))
+
+    def test_a_new_stack_is_made_where_it_can_be(self):
+        decided = self.decided(seed(three=unreachable(3600), units=(None, None, None)))
+        self.assertEqual(["create a 8", "create b 2"], told(decided.steps))
+
+    def test_fewer_are_left_as_they_are(self):
+        decided = self.decided(seed(), count=4)
+        self.assertEqual([], told(decided.steps))
+        ledger = decided.ledger
+        self.assertEqual((10, 6), (ledger.assigned, ledger.excess))
+        self.assertIn("the brake keeps 6 units where they are", decided.reason)
+
+    def test_who_leaves_is_replaced_and_not_lowered(self):
+        decided = self.decided(seed(three={"leaving": True}, weights=".7 .3 0"))
+        self.assertEqual(["a 6→7", "b 2→3"], told(decided.steps))
+        self.assertEqual(2, decided.shares["c"])
+
+    def test_what_somebody_else_raised_is_not_set_back(self):
+        decided = self.decided(seed(one={"observed": 9, "confirmed": 9}))
+        self.assertEqual([], told(decided.steps))
+
+    def test_deletion_is_what_a_user_wants(self):
+        decided = self.decided(seed(), deleting=True)
+        self.assertEqual(["delete a", "delete b", "delete c"], told(decided.steps))
+
+    def test_forced(self):
+        decided = self.decided(seed(three=unreachable(5)), forced_at=NOW)
+        self.assertEqual(["a 6→7", "b 2→3"], told(decided.steps))
+        self.assertEqual(frozenset("c"), decided.out)
+
+    def test_forced_for_what_was_away_then(self):
+        """What goes away later is a new question."""
+        members = seed(two=unreachable(5), three=unreachable(60))
+        decided = self.decided(members, forced_at=ago(20))
+        self.assertEqual(frozenset("c"), decided.out)
+        self.assertEqual(["a 6→8"], told(decided.steps))
+
+    def test_forced_before_it_was_on(self):
+        decided = self.decided(seed(two=unreachable(3600), three=DOWN), forced_at=ago(1800))
+        self.assertEqual(frozenset("bc"), decided.out)
+        decided = self.decided(seed(three=unreachable(1000)), forced_at=ago(1800))
+        self.assertEqual((frozenset(), []), (decided.out, told(decided.steps)))
+
+    def test_forced_without_a_brake(self):
+        """It cuts the toleration short."""
+        decided = plan.plan(stack(forced_at=NOW), seed(three=unreachable(5)), NOW)
+        self.assertEqual(["a 6→7", "b 2→3"], told(decided.steps))
+
+    def test_forced_is_no_word_on_what_is_only_suspect(self):
+        decided = self.decided(seed(three=SUSPECT), forced_at=NOW)
+        self.assertEqual((frozenset(), []), (decided.out, told(decided.steps)))
+
+    def test_toleration_begins_anew_when_it_is_off(self):
+        for calm, left in ((10, 50), (60, None)):
+            decided = plan.plan(stack(calm_since=ago(calm)), seed(three=unreachable(3600)), NOW)
+            self.assertEqual(left is None, bool(decided.steps))
+            if left:
+                self.assertEqual(left, decided.wake_in)
+
+    def test_it_is_waited_for_when_it_may_come(self):
+        wait = stack(toleration=0, hold_until=NOW + datetime.timedelta(seconds=7))
+        decided = plan.plan(wait, seed(three=unreachable(1)), NOW)
+        self.assertEqual(([], 7), (told(decided.steps), decided.wake_in))
+        decided = plan.plan(wait, seed(three=unreachable(1)), wait.hold_until)
+        self.assertEqual(["a 6→7", "b 2→3"], told(decided.steps))
+
+
 class TestFloors(base.BaseTestCase):
     def floors(self, members, **changes):
         return plan.plan(stack(**changes), members, NOW).floors

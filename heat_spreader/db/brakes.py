@@ -1,0 +1,171 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""The brake: what is stored of clouds that go away together. Who decides is handed in."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import datetime
+from typing import Any
+from typing import Protocol
+
+from oslo_db import exception as db_exc
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from heat_spreader import context
+from heat_spreader.db import api as db_api
+from heat_spreader.db import events as db_events
+from heat_spreader.db import models
+from heat_spreader.db import rounds as db_rounds
+
+
+class Decision(Protocol):
+    """The clouds that hold the brake on, of how many; or until when it may be about to be put on."""
+
+    @property
+    def clouds(self) -> frozenset[str]: ...
+    @property
+    def known(self) -> int: ...
+    @property
+    def hold_until(self) -> datetime.datetime | None: ...
+
+
+# Decides by rows of clouds, the time, and the clouds that hold the brake on already.
+Decide = Callable[[Sequence[Any], datetime.datetime, frozenset[str]], Decision]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """The brake of one scope was put on or taken off."""
+
+    scope: str
+    engaged: bool
+    reason: str
+
+
+_CLOUDS: Any = models.Cloud.__table__
+_LOOKED_AT = sa.select(
+    _CLOUDS.c.id,
+    _CLOUDS.c.name,
+    _CLOUDS.c.project_id,
+    _CLOUDS.c.shared,
+    _CLOUDS.c.verdict,
+    _CLOUDS.c.verdict_since,
+    _CLOUDS.c.verdict_rule,
+)
+
+
+def lock(session: orm.Session) -> None:
+    """From here until the end of the transaction nobody else changes verdicts or brakes."""
+    found = session.scalar(
+        sa.select(models.Brake.scope).where(models.Brake.scope == "").with_for_update()
+    )
+    if found is not None:
+        return
+    session.add(models.Brake(scope=""))
+    try:
+        session.flush()
+    except db_exc.DBDuplicateEntry as error:
+        # Somebody else was first: begin again.
+        raise db_exc.DBDeadlock(error) from None
+
+
+def settle(session: orm.Session, ctx: context.RequestContext, decide: Decide) -> list[Change]:
+    """Put brakes on and take them off as the clouds are now; needs the lock.
+
+    A project whose own clouds fail together with shared ones has a brake of its own, so that nobody
+    can put on that of others by registering clouds.
+    """
+    moment = db_api.now(session)
+    rows = session.execute(_LOOKED_AT).all()
+    stored = {row.scope: row for row in session.scalars(sa.select(models.Brake))}
+    shared = [row for row in rows if row.shared]
+    changes = list(_settle(session, ctx, "", shared, stored, decide, moment))
+    for project in sorted({row.project_id for row in rows if not row.shared} | stored.keys()):
+        if project and not (stored[""].engaged_at and project not in stored):
+            seen = shared + [r for r in rows if not r.shared and r.project_id == project]
+            changes += _settle(session, ctx, project, seen, stored, decide, moment)
+    return changes
+
+
+def _settle(
+    session: orm.Session,
+    ctx: context.RequestContext,
+    scope: str,
+    clouds: Sequence[Any],
+    stored: dict[str, models.Brake],
+    decide: Decide,
+    moment: datetime.datetime,
+) -> Iterable[Change]:
+    row = stored.get(scope)
+    was = frozenset(row.clouds) if row is not None and row.engaged_at else frozenset()
+    decided = decide(clouds, moment, was)
+    if (decided.clouds, decided.hold_until) == (was, row.hold_until if row else None):
+        return
+    if row is None:
+        row = stored[scope] = models.Brake(scope=scope)
+        session.add(row)
+    row.clouds, row.hold_until = sorted(decided.clouds), decided.hold_until
+    if bool(decided.clouds) == bool(was):
+        session.flush()
+        return
+    names = ", ".join(f"'{c.name}'" for c in clouds if c.id in decided.clouds or c.id in was)
+    if decided.clouds:
+        row.engaged_at = moment
+        row.reason = said = (
+            f"The brake is on: {len(decided.clouds)} of {decided.known} clouds went away at once "
+            f"({names}), which may be a mistake. Nothing moves by itself until they are back or an "
+            "administrator forces it."
+        )
+    else:
+        row.engaged_at, row.released_at, row.reason = None, moment, ""
+        said = f"The brake is off: of the clouds that went away at once ({names}) enough are back."
+    session.flush()
+    own = next((c for c in clouds if not c.shared), None) if scope else None
+    db_events.add_event(
+        session,
+        ctx,
+        "brake.engaged" if decided.clouds else "brake.released",
+        said,
+        cloud=own,
+        before=sorted(c.name for c in clouds if c.id in was),
+        after=sorted(c.name for c in clouds if c.id in decided.clouds),
+        evidence={
+            c.name: {
+                "verdict": c.verdict,
+                "since": c.verdict_since.isoformat() if c.verdict_since else None,
+                "rule": c.verdict_rule,
+            }
+            for c in clouds
+        },
+    )
+    for cloud in clouds:
+        db_rounds.nudge_cloud(session, cloud.id, moment)
+    yield Change(scope, bool(decided.clouds), said)
+
+
+@db_api.retry
+def settle_brakes(ctx: context.RequestContext, decide: Decide) -> list[Change]:
+    """The same in a transaction of its own, for what changed otherwise than by a verdict."""
+    with db_api.writer(ctx) as session:
+        lock(session)
+        return settle(session, ctx, decide)
+
+
+@db_api.retry
+def list_brakes(ctx: context.RequestContext) -> Mapping[str, models.Brake]:
+    """All brakes that were ever put on, by their scopes."""
+    with db_api.reader(ctx) as session:
+        return {row.scope: row for row in session.scalars(sa.select(models.Brake))}

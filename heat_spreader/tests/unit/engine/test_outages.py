@@ -1,0 +1,197 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""Outages of clouds and of those who look at them: whole rounds against fake Heats.
+
+What is asserted is what the Heats hold afterwards, and what an operator is told.
+"""
+
+from heat_spreader.db import brakes as db_brakes
+from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import events as db_events
+from heat_spreader.db import stacks as db_stacks
+from heat_spreader.tests.unit.engine import world
+
+
+class OutageTest(world.WorldTest):
+    """Five clouds of which each holds two units."""
+
+    clouds = ("cloud1", "cloud2", "cloud3", "cloud4", "cloud5")
+    weights = ".2 .2 .2 .2 .2"
+    units = (2, 2, 2, 2, 2)
+    toleration, stable = 3, 4
+
+    def setUp(self):
+        super().setUp()
+        self.web = self.world.create_stack(
+            self.weights, toleration=self.toleration, stable=self.stable
+        )
+        self.world.settle(self.web, self.engine)
+        self.assertEqual(self.units, self.world.units())
+        self.writes = len(self.asked())
+
+    def asked(self):
+        return self.world.asked("POST", "PATCH", "DELETE")
+
+    def cut(self, *numbers):
+        for number in numbers:
+            self.heats[f"cloud{number}"].fault("refuse")
+
+    def mend(self, *numbers):
+        for number in numbers:
+            self.heats[f"cloud{number}"].heal()
+
+    def run_for(self, seconds, *engines):
+        self.world.run(*(engines or (self.engine,)), seconds=seconds)
+
+    def told(self, type):
+        found = db_events.list_events(self.world.ctx, None, type=type, limit=100)
+        return [event.message for event in reversed(found)]
+
+    def held(self):
+        """The brakes that are on, with their clouds."""
+        on = db_brakes.list_brakes(self.world.ctx).values()
+        names = {self.world.cloud(name).id: name for name in self.heats}
+        return {b.scope: {names[cloud] for cloud in b.clouds} for b in on if b.engaged_at}
+
+
+class TestBrake(OutageTest):
+    def test_three_of_five_vanish(self):
+        self.cut(1, 2, 3)
+        self.run_for(60)
+        self.assertEqual(self.writes, len(self.asked()))
+        self.assertEqual(self.units, self.world.units())
+        self.assertEqual({"": {"cloud1", "cloud2", "cloud3"}}, self.held())
+        [said] = self.told("brake.engaged")
+        self.assertIn("3 of 5 clouds went away at once ('cloud1', 'cloud2', 'cloud3')", said)
+        stack = self.world.row(self.web)
+        self.assertEqual("DEGRADED", stack.status)
+        self.assertIn("The brake is on", stack.status_reason)
+        # One more does not make it lapse.
+        self.cut(4)
+        self.run_for(30)
+        self.assertEqual(self.writes, len(self.asked()))
+        self.assertEqual(1, len(self.told("brake.engaged")))
+        self.assertEqual(4, len(self.held()[""]))
+
+    def test_forced(self):
+        self.cut(1, 2, 3)
+        self.run_for(20)
+        db_stacks.force_failover(self.world.ctx, self.web)
+        self.world.until(lambda: self.world.units() == (2, 2, 2, 5, 5), self.engine)
+        self.assertEqual(
+            ["Failover forced: cloud1, cloud2, cloud3 unreachable at this time."],
+            self.told("stack.force-failover"),
+        )
+        # Another one that goes away meanwhile was not meant.
+        self.cut(4)
+        self.run_for(30)
+        self.assertEqual((2, 2, 2, 5, 5), self.world.units())
+
+    def test_two_of_five_move(self):
+        self.cut(1, 2)
+        self.world.until(lambda: self.world.units()[2:] != (2, 2, 2), self.engine)
+        self.assertEqual(10, sum(self.world.units()[2:]) + self.moving())
+        self.assertEqual({}, self.held())
+
+    def moving(self):
+        self.run_for(5)
+        return 10 - sum(self.world.units()[2:])
+
+    def test_two_that_are_back_release_it(self):
+        self.cut(1, 2, 3)
+        self.run_for(20)
+        self.mend(1, 2)
+        self.world.until(lambda: not self.held(), self.engine)
+        self.assertEqual(1, len(self.told("brake.released")))
+        # The third is waited for once more, and then it is replaced.
+        self.run_for(self.toleration - 1)
+        self.assertEqual(self.units, self.world.units())
+        self.world.until(
+            lambda: sum(u for i, u in enumerate(self.world.units()) if i != 2) == 10, self.engine
+        )
+
+    def test_what_a_user_wants_more_is_raised(self):
+        self.cut(1, 2, 3)
+        self.run_for(20)
+        self.world.change(self.web, count=14)
+        self.world.until(lambda: self.world.units() == (2, 2, 2, 4, 4), self.engine)
+        self.world.change(self.web, count=8)
+        self.run_for(20)
+        self.assertEqual((2, 2, 2, 4, 4), self.world.units())
+
+    def test_an_engine_that_starts_anew_keeps_it(self):
+        self.cut(1, 2, 3)
+        self.run_for(20)
+        other = self.world.engine("engine2")
+        self.run_for(60, other)
+        self.assertEqual(self.writes, len(self.asked()))
+        self.assertEqual(1, len(self.told("brake.engaged")))
+
+    def test_two_engines_that_judge_at_once_see_each_other(self):
+        """Each of them learns of one outage; together they are three."""
+        self.cut(1, 2, 3)
+        self.run_for(2)
+        self.engine.look("cloud1")
+        other = self.world.engine("engine2")
+        raced = []
+
+        def race(when, what):
+            if (when, what) == ("before", "set_verdict") and not raced:
+                raced.append(what)
+                other.look("cloud3")
+
+        with self.world.watched(race):
+            self.engine.look("cloud2")
+        self.assertTrue(raced)
+        self.assertEqual(3, len(self.held()[""]))
+
+    def test_a_removed_cloud(self):
+        """Who takes a cloud that is gone out of the service, takes it out of the count."""
+        self.world.leave(self.web, "cloud1")
+        self.world.settle(self.web, self.engine)
+        self.cut(1, 2, 3)
+        self.run_for(20)
+        self.assertTrue(self.held())
+        db_clouds.delete_cloud(self.world.ctx, self.world.cloud("cloud1").id)
+        self.engine.observer.refresh()
+        on = db_brakes.list_brakes(self.world.ctx)[""]
+        self.assertIsNone(on.engaged_at)
+
+
+class TestNoToleration(OutageTest):
+    toleration = 0
+
+    def test_three_of_five_vanish(self):
+        """The first one is judged when the others are only suspect."""
+        self.cut(1, 2, 3)
+        self.run_for(1)
+        for number in (1, 1, 2, 3):
+            self.engine.look(f"cloud{number}")
+            self.clock.advance(1)
+            self.engine.sweep()
+        self.assertEqual("unreachable", self.world.cloud("cloud1").verdict)
+        self.assertEqual("suspect", self.world.cloud("cloud2").verdict)
+        self.run_for(30)
+        self.assertEqual(self.writes, len(self.asked()))
+        self.assertEqual(3, len(self.held()[""]))
+
+    def test_one_of_five_moves_at_once(self):
+        self.cut(1)
+        self.run_for(4)
+        self.assertEqual(10, sum(self.world.units()[1:]))
+
+    def test_others_that_are_only_suspect_for_a_moment(self):
+        self.cut(1, 2, 3)
+        self.run_for(2)
+        self.mend(2, 3)
+        self.world.until(lambda: sum(self.world.units()[1:]) == 10, self.engine, limit=20)
+        self.assertEqual([], self.told("brake.engaged"))
