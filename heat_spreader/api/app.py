@@ -86,6 +86,7 @@ def build_app(conf: cfg.ConfigOpts, engine: rpc.Engines) -> Any:
         app = LoopbackOnly(app)
     app = HealthPath(app, conf)
     app = versions.Negotiation(app)
+    app = MountPoint(app)
     # Outside of authentication: a browser sends its preflight request without a token.
     app = cors.CORS(app, conf)
     return request_id.RequestId(app, conf)
@@ -170,6 +171,20 @@ class LoopbackOnly:
             "With [api] auth_strategy none this service answers only clients on its own machine, "
             "without a proxy in between.",
         )
+
+
+class MountPoint:
+    """Takes the slash off the end of the prefix under which we are mounted.
+
+    Apache's mod_proxy_uwsgi puts it there for the prefix itself, and links to our versions would have two.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/")
+        return self.app(environ, start_response)
 
 
 class HealthPath:

@@ -225,6 +225,12 @@ class TestLinks(APITest):
             listed["stacks_links"][0]["href"].partition("stacks?")[0],
         }
 
+    def test_under_a_prefix_that_ends_in_a_slash(self):
+        """As Apache's mod_proxy_uwsgi says it of the prefix itself."""
+        http = webtest.TestApp(self.api.app, extra_environ={**HERE, "SCRIPT_NAME": "/spread/"})
+        (version,) = http.get("/").json["versions"]
+        self.assertEqual("http://localhost/spread/v1/", version["links"][0]["href"])
+
     def test_under_a_prefix_of_the_server(self):
         http = webtest.TestApp(self.api.app, extra_environ={**HERE, "SCRIPT_NAME": "/spread"})
         self.assertEqual(
