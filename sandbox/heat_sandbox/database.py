@@ -90,7 +90,7 @@ class MariaDB(Server):
             "FLUSH PRIVILEGES;\n"
             "CREATE DATABASE IF NOT EXISTS spreader;\n"
             f"CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON spreader.* TO '{USER}'@'127.0.0.1';\n"
+            f"GRANT ALL ON *.* TO '{USER}'@'127.0.0.1';\n"
         )
 
     def command(self) -> list[object]:

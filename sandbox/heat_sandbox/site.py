@@ -82,6 +82,8 @@ class Site:
         self._spreader = spreader.Spreader(box, bin_directory)
         self._passwords = {name: secrets.token_hex(16) for name in ("broker", "database")}
         self._programs: dict[str, Program] = {}
+        # Once it is made.
+        self.database_url = ""
 
     def url(self, api: str) -> str:
         port = self.box.settings().base_port + API + self.apis.index(api) + 1
@@ -97,6 +99,16 @@ class Site:
 
         :param more: configuration besides SETTINGS
         """
+        self.make_servers()
+        with progress.stage(f"Starting {', '.join(self.apis + self.engines)}"):
+            self._services(more or {})
+            for name in self.apis + self.engines:
+                self.start(name, wait=False)
+            for name in self.apis:
+                self.start(name)
+
+    def make_servers(self) -> None:
+        """Make the database server and the broker anew and start them, and nothing else."""
         self.down()
         for part in ("etc", "log", "rabbit", "lock"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
@@ -105,12 +117,12 @@ class Site:
             self._broker()
             for name in ("database", "broker"):
                 self.start(name)
-        with progress.stage(f"Starting {', '.join(self.apis + self.engines)}"):
-            self._services(more or {})
-            for name in self.apis + self.engines:
-                self.start(name, wait=False)
-            for name in self.apis:
-                self.start(name)
+
+    @property
+    def transport_url(self) -> str:
+        """Where its message bus is."""
+        port = self.box.settings().base_port + BROKER
+        return f"rabbit://{rabbit.USER}:{self._passwords['broker']}@127.0.0.1:{port}/{VHOST}"
 
     def down(self) -> None:
         """End all its processes, those that depend on others first."""
@@ -124,7 +136,7 @@ class Site:
             root, self.directory / self._kind, base_port + DATABASE, self._passwords["database"]
         )
         server.prepare()
-        self._database_url = server.url
+        self.database_url = server.url
         self._add("database", server.command(), server.environment(), server.answers)
 
     def _broker(self) -> None:
@@ -144,15 +156,13 @@ class Site:
     def _services(self, more: spreader.Sections) -> None:
         etc = self.directory / "etc"
         shared = etc / "heat-spreader.conf"
-        broker = f"{rabbit.USER}:{self._passwords['broker']}@127.0.0.1"
-        port = self.box.settings().base_port + BROKER
         spreader.write(
             shared,
             spreader.surroundings(self.box),
             SETTINGS,
             {
-                "DEFAULT": {"transport_url": f"rabbit://{broker}:{port}/{VHOST}"},
-                "database": {"connection": self._database_url},
+                "DEFAULT": {"transport_url": self.transport_url},
+                "database": {"connection": self.database_url},
                 "oslo_concurrency": {"lock_path": self.directory / "lock"},
             },
             more,
