@@ -180,6 +180,27 @@ def setup(conf: cfg.ConfigOpts) -> policy.Enforcer:
     return _enforcer
 
 
+def unknown_rules(conf: cfg.ConfigOpts) -> list[str]:
+    """The names in ``policy.yaml`` that no rule has, and no other rule of the file refers to.
+
+    :raises StartupError: the file cannot be read
+    """
+    enforcer = policy.Enforcer(conf)
+    enforcer.register_defaults(RULES)
+    try:
+        enforcer.load_rules()
+    except (OSError, ValueError, TypeError, AttributeError, policy.InvalidRuleDefault) as error:
+        raise exception.StartupError(
+            reason=f"the policy file {conf.oslo_policy.policy_file} cannot be read: {error}"
+        ) from error
+    checks = " ".join(str(rule.check_str) for rule in enforcer.file_rules.values())
+    return sorted(
+        name
+        for name in enforcer.file_rules
+        if name not in enforcer.registered_rules and f"rule:{name}" not in checks
+    )
+
+
 def authorize(
     ctx: context.RequestContext, rule: str, target: Mapping[str, Any] | None = None
 ) -> None:

@@ -25,7 +25,10 @@ import socket
 import threading
 from typing import Any
 from typing import Protocol
+from urllib import parse
 
+import kombu
+import kombu.exceptions
 from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging
@@ -82,6 +85,79 @@ def out_of_reach(conf: cfg.ConfigOpts, url: str | None = None, *, timeout: float
         except OSError as error:
             failed.append(f"{host.hostname} ({error})")
     return ", ".join(failed)
+
+
+def queue_advice(conf: cfg.ConfigOpts) -> tuple[bool, str] | None:
+    """What to do about the queue that the engines listen on; None when it is as it should be.
+
+    Asks the broker, and changes nothing there.
+
+    :returns: whether engines cannot work until it is done, and the advice
+    """
+    get_transport(conf)  # registers the options
+    url = oslo_messaging.TransportURL.parse(conf)
+    if not url.transport.startswith("rabbit"):
+        return None
+    quorum = conf.oslo_messaging_rabbit.rabbit_quorum_queue
+    try:
+        refusal = _declare(conf, url, quorum)
+    except (OSError, kombu.exceptions.OperationalError) as error:
+        return (
+            False,
+            f"The message bus does not answer ({error}), so its queue could not be checked.",
+        )
+    if refusal:
+        return True, (
+            f"The broker has a queue '{TOPIC}' of another type than [oslo_messaging_rabbit] asks for, and "
+            f"refuses ours ({refusal}). Stop the engines, delete that queue, and start them again; no "
+            "message in it is needed."
+        )
+    if not quorum:
+        return False, (
+            "[oslo_messaging_rabbit] rabbit_quorum_queue is off. Classic queues are lost with their "
+            "broker, and changes then wait for the next sweep."
+        )
+    return None
+
+
+def _quoted(text: str | None) -> str:
+    return parse.quote(text or "", safe="")
+
+
+def _declare(conf: cfg.ConfigOpts, url: oslo_messaging.TransportURL, quorum: bool) -> str | None:
+    """Declare a queue that is there already, as an engine would, and give the broker's objection."""
+    rabbit = conf.oslo_messaging_rabbit
+    arguments: dict[str, object] = {"x-queue-type": "quorum"} if quorum else {}
+    for option, argument in (
+        ("rabbit_quorum_delivery_limit", "x-delivery-limit"),
+        ("rabbit_quorum_max_memory_length", "x-max-in-memory-length"),
+        ("rabbit_quorum_max_memory_bytes", "x-max-in-memory-bytes"),
+    ):
+        if quorum and rabbit[option]:
+            arguments[argument] = rabbit[option]
+    urls = ";".join(
+        f"amqp://{_quoted(host.username)}:{_quoted(host.password)}@{host.hostname}:{host.port or 5672}"
+        f"/{url.virtual_host or '/'}"
+        for host in url.hosts
+    )
+    with kombu.Connection(urls, connect_timeout=2, ssl=rabbit.ssl) as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        channel = connection.channel()
+        try:
+            channel.queue_declare(TOPIC, passive=True)
+        except connection.channel_errors:
+            return None  # there is none yet
+        channel = connection.channel()
+        try:
+            channel.queue_declare(
+                TOPIC,
+                durable=quorum or rabbit.amqp_durable_queues,
+                auto_delete=rabbit.amqp_auto_delete,
+                arguments=arguments,
+            )
+        except connection.channel_errors as error:
+            return str(error)
+    return None
 
 
 def get_server(transport: oslo_messaging.Transport, host: str, endpoint: Any) -> "Server":

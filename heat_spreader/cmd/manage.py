@@ -17,9 +17,14 @@ from oslo_config import cfg
 from oslo_db import exception as db_exc
 
 from heat_spreader import conf as spreader_conf
+from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.db import api as db_api
+from heat_spreader.db import events as db_events
 from heat_spreader.db import migration
+
+# Events that one transaction deletes: few enough that nobody waits for it.
+BATCH = 1000
 
 
 def _sync(conf: cfg.ConfigOpts) -> int:
@@ -39,6 +44,31 @@ def _check(conf: cfg.ConfigOpts) -> int:
     return 0
 
 
+def _stamp(conf: cfg.ConfigOpts) -> int:
+    migration.stamp(conf.command.revision)
+    print(f"The database is now said to be at revision {migration.version()}.")
+    return 0
+
+
+def _purge(conf: cfg.ConfigOpts) -> int:
+    ctx = context.engine_context()
+    purged = 0
+    while True:
+        found = db_events.purge_events(ctx, conf.command.days, BATCH)
+        purged += found
+        if found < BATCH:
+            break
+    print(f"{purged} events older than {conf.command.days} days are deleted.")
+    return 0
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if days < 1:
+        raise ValueError(text)
+    return days
+
+
 def _add_commands(subparsers: object) -> None:
     db = subparsers.add_parser("db", help="The database schema.")  # type: ignore[attr-defined]
     commands = db.add_subparsers(dest="operation", required=True)
@@ -47,6 +77,24 @@ def _add_commands(subparsers: object) -> None:
     )
     sync.add_argument("revision", nargs="?", default="head", help="Stop at this revision.")
     sync.set_defaults(run=_sync)
+    stamp = commands.add_parser(
+        "stamp",
+        help="Say that the database is at a revision, and change no table: after a restore, or for one "
+        "that was migrated by hand.",
+    )
+    stamp.add_argument("revision", help="The revision, or 'head' for the newest.")
+    stamp.set_defaults(run=_stamp)
+    purge = commands.add_parser(
+        "purge",
+        help="Delete old events. Whatever else is not needed any more is deleted by the engines.",
+    )
+    purge.add_argument(
+        "--days",
+        type=_days,
+        default=90,
+        help="Keep those of so many days (default: 90).",
+    )
+    purge.set_defaults(run=_purge)
     commands.add_parser("version", help="Print the revision of the database.").set_defaults(
         run=_version
     )
@@ -66,6 +114,8 @@ def main() -> int:
         db_api.configure(conf)
         return int(conf.command.run(conf))
     except exception.StartupError as error:
+        print(error, file=sys.stderr)
+    except exception.Unavailable as error:
         print(error, file=sys.stderr)
     except db_exc.DBError as error:
         print(f"The database cannot be used: {error}", file=sys.stderr)

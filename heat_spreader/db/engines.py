@@ -45,3 +45,17 @@ def forget_engines(ctx: context.RequestContext, unseen_for: float) -> None:
                 < db_api.now(session) - datetime.timedelta(seconds=unseen_for)
             )
         )
+
+
+@db_api.retry
+def list_engines(ctx: context.RequestContext, seen_within: float) -> list[models.Engine]:
+    """Engines that were seen within so many seconds, by host."""
+    with db_api.reader(ctx) as session:
+        since = db_api.now(session) - datetime.timedelta(seconds=seen_within)
+        return list(
+            session.scalars(
+                sa.select(models.Engine)
+                .where(models.Engine.last_seen_at >= since)
+                .order_by(models.Engine.host, models.Engine.id)
+            )
+        )

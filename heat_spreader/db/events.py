@@ -122,3 +122,28 @@ def list_events(
             *session.scalars(query.where(models.Event.project_id.is_(None))),
         ]
         return sorted(found, key=lambda event: event.id, reverse=True)[:limit]
+
+
+@db_api.retry
+def purge_events(ctx: context.RequestContext, days: int, batch: int) -> int:
+    """Delete up to ``batch`` of the oldest events, as far as they are older than so many days.
+
+    In the order of their ids, which is that of their times but for a moment: there is an index on it.
+
+    :returns: how many; fewer than ``batch`` when no more are as old
+    """
+    with db_api.writer(ctx) as session:
+        before = db_api.now(session) - datetime.timedelta(days=days)
+        oldest = session.execute(
+            sa.select(models.Event.id, models.Event.created_at)
+            .order_by(models.Event.id)
+            .limit(batch)
+        ).all()
+        old = [event_id for event_id, created_at in oldest if created_at < before]
+        if old:
+            session.execute(
+                sa.delete(models.Event).where(
+                    models.Event.id <= old[-1], models.Event.created_at < before
+                )
+            )
+        return len(old)

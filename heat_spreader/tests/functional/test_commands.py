@@ -17,6 +17,7 @@ import os
 import pathlib
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -210,3 +211,134 @@ class ManageTest(CommandTest):
         conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
         said = self.fail("manage", "--config-file", conf, "db", "sync", "9999")
         self.assertIn("9999", said)
+
+    def test_a_revision_is_said_and_not_made(self) -> None:
+        said = self.manage("stamp", "head")
+        self.assertIn(self.manage("version").strip(), said)
+        conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
+        self.assertIn("cannot be used", self.fail("manage", "--config-file", conf, "db", "purge"))
+
+    def test_old_events_are_deleted(self) -> None:
+        self.manage("sync")
+        self.assertEqual("0 events older than 90 days are deleted.\n", self.manage("purge"))
+        with contextlib.closing(sqlite3.connect(self.home / "mine.sqlite")) as database, database:
+            for days in (1, 40, 50):
+                database.execute(
+                    "INSERT INTO events (type, message, actor, created_at) "
+                    "VALUES ('t', 'm', 'a', datetime('now', ?) || '.000000')",
+                    (f"-{days} days",),
+                )
+        self.assertIn("2 events older than 30 days", self.manage("purge", "--days", "30"))
+        conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
+        said = self.fail("manage", "--config-file", conf, "db", "purge", "--days", "0", code=2)
+        self.assertIn("--days", said)
+
+
+class StatusTest(CommandTest):
+    """What upgrade tools run, and go by the exit code of."""
+
+    def configured(self, more: str = "") -> pathlib.Path:
+        connection = f"connection = sqlite:///{self.home}/mine.sqlite"
+        return self.write(
+            "status.conf", f"[DEFAULT]\ntransport_url = fake://\n[database]\n{connection}\n{more}"
+        )
+
+    def synced(self) -> None:
+        conf = self.configured()
+        command = self.command("manage", "--config-file", conf, "db", "sync")
+        subprocess.run(command, cwd=self.home, env=self.environment, check=True, timeout=60)
+
+    def check(self, more: str = "") -> tuple[int, dict[str, tuple[int, str | None]]]:
+        """The exit code, and of each check its own code and its words."""
+        done = subprocess.run(
+            self.command(
+                "status", "--config-file", self.configured(more), "upgrade", "check", "--json"
+            ),
+            cwd=self.home,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        checks = json.loads(done.stdout)["checks"]
+        return done.returncode, {
+            each["check"]: (each["result"], each["details"]) for each in checks
+        }
+
+    def test_all_is_well(self) -> None:
+        self.synced()
+        code, checks = self.check()
+        self.assertEqual({(0, None)}, set(checks.values()))
+        self.assertEqual(0, code)
+
+    def test_a_person_reads_a_table(self) -> None:
+        self.synced()
+        done = subprocess.run(
+            self.command("status", "--config-file", self.configured(), "upgrade", "check"),
+            cwd=self.home,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        self.assertIn("| Check: Database schema", done.stdout)
+
+    def test_a_database_that_is_behind(self) -> None:
+        code, checks = self.check()
+        self.assertEqual(2, code)
+        failed, said = checks["Database schema"]
+        self.assertEqual(2, failed)
+        self.assertIn("heat-spreader-manage db sync", said or "")
+        self.assertEqual(2, checks["Engine versions"][0])
+
+    def test_settings_that_engines_refuse(self) -> None:
+        self.synced()
+        code, checks = self.check("[engine]\nclaim_lease = 5\n[clouds]\ntimeout = 10\n")
+        self.assertEqual((2, 2), (code, checks["Configuration"][0]))
+        self.assertIn("claim_lease", checks["Configuration"][1] or "")
+
+    def test_a_policy_file_with_a_mistake(self) -> None:
+        self.synced()
+        policy = self.write(
+            "policy.yaml",
+            '"operators": "role:operator"\n'
+            '"spreader:cloud:create": "rule:operators"\n'
+            '"spreader:stack:created": "role:member"\n',
+        )
+        setting = f"[oslo_policy]\npolicy_file = {policy}\n"
+        code, checks = self.check(setting)
+        self.assertEqual((1, 1), (code, checks["Policy file rules"][0]))
+        said = checks["Policy file rules"][1] or ""
+        self.assertIn("spreader:stack:created", said)
+        self.assertNotIn("operators", said, "another rule of the file refers to it")
+        policy.write_text('"spreader:cloud:create": [')
+        code, checks = self.check(setting)
+        self.assertEqual((2, 2), (code, checks["Policy file rules"][0]))
+
+    def test_a_policy_file_of_the_old_form(self) -> None:
+        self.synced()
+        policy = self.write("policy.json", '{"spreader:cloud:create": "role:operator"}')
+        code, checks = self.check(f"[oslo_policy]\npolicy_file = {policy}\n")
+        self.assertEqual((2, 2), (code, checks["Policy file format"][0]))
+
+    def test_engines_of_two_versions(self) -> None:
+        self.synced()
+        with contextlib.closing(sqlite3.connect(self.home / "mine.sqlite")) as database, database:
+            for host, version, age in (("a", "1.0.0", 0), ("b", "2.0.0", 5), ("c", "0.9", 90)):
+                database.execute(
+                    "INSERT INTO engines (id, host, version, started_at, last_seen_at) "
+                    "VALUES (?, ?, ?, datetime('now'), datetime('now', ?) || '.000000')",
+                    (host, host, version, f"-{age} seconds"),
+                )
+        code, checks = self.check()
+        self.assertEqual((1, 1), (code, checks["Engine versions"][0]))
+        said = checks["Engine versions"][1] or ""
+        self.assertIn("1.0.0 on a; 2.0.0 on b", said)
+        self.assertNotIn("0.9", said, "that one is not running any more")
+
+    def test_it_could_not_tell(self) -> None:
+        conf = self.write("status.conf", "")
+        said = self.fail("status", "--config-file", conf, "upgrade", "check", code=255)
+        self.assertIn("[database] connection", said)

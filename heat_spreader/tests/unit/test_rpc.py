@@ -246,6 +246,21 @@ class TestBrokerAway(BusTestCase):
         self.assertIn("The message bus does not answer", self.log.output)
 
 
+class TestQueueAdvice(BusTestCase):
+    def test_a_bus_in_memory_has_no_queues(self):
+        self.transport("fake://")
+        self.config.set(transport_url="fake://")
+        self.assertIsNone(rpc.queue_advice(self.config.conf))
+
+    def test_a_broker_that_does_not_answer_stops_no_upgrade(self):
+        self.transport("rabbit://127.0.0.1:1/")
+        self.config.set(transport_url="rabbit://guest:secret@127.0.0.1:1/")
+        needed, advice = rpc.queue_advice(self.config.conf)
+        self.assertFalse(needed)
+        self.assertIn("does not answer", advice)
+        self.assertNotIn("secret", advice)
+
+
 class Relay(fixtures.Fixture):
     """A port that leads to the broker; closed at first, and cut or frozen when a test says so.
 
@@ -364,6 +379,25 @@ class TestOverRabbitMQ(Nudges, BusTestCase):
         )
         self.assertIn("PRECONDITION_FAILED", str(error))
         self.assertIn("'quorum'", str(error))
+
+    def test_what_an_upgrade_check_says_of_the_queue(self):
+        self.config.set(transport_url=RABBITMQ)
+        self.assertIsNone(rpc.queue_advice(self.config.conf), "there is none yet")
+        with self.assertRaises(self.broker.channel_errors):  # nor did the check make one
+            self.broker.channel().queue_declare(rpc.TOPIC, passive=True)
+        self.serve(self.bus())
+        self.assertIsNone(rpc.queue_advice(self.config.conf), "it is as an engine wants it")
+        self.config.set("oslo_messaging_rabbit", rabbit_quorum_queue=False)
+        needed, advice = rpc.queue_advice(self.config.conf)
+        self.assertTrue(needed)
+        self.assertIn("delete that queue", advice)
+
+    def test_what_an_upgrade_check_says_of_classic_queues(self):
+        self.config.set(transport_url=RABBITMQ)
+        self.config.set("oslo_messaging_rabbit", rabbit_quorum_queue=False)
+        needed, advice = rpc.queue_advice(self.config.conf)
+        self.assertFalse(needed)
+        self.assertIn("rabbit_quorum_queue is off", advice)
 
     def test_an_engine_listens_once_the_broker_is_there(self):
         relay = self.useFixture(Relay())

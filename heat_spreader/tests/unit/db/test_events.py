@@ -107,6 +107,28 @@ class TestEvents(backends.DatabaseTestCase):
         self.assertEqual("alice", self.events(type="stack.create")[0].actor)
 
 
+class TestPurge(backends.DatabaseTestCase):
+    def age(self, count, days):
+        """Make the oldest events older still."""
+        with orm.Session(db_api.engine()) as session:
+            rows = session.scalars(sa.select(models.Event).order_by(models.Event.id).limit(count))
+            for row in rows:
+                row.created_at -= datetime.timedelta(days=days)
+            session.commit()
+
+    def test_only_what_is_older_goes_and_in_batches(self):
+        for name in "abcde":
+            self.cloud(name)
+        newest = self.events()[-1].id
+        self.age(3, 31)
+        self.assertEqual(0, db_events.purge_events(self.ctx, 32, 2))
+        self.assertEqual(2, db_events.purge_events(self.ctx, 30, 2))
+        self.assertEqual(1, db_events.purge_events(self.ctx, 30, 2))
+        self.assertEqual(0, db_events.purge_events(self.ctx, 30, 2))
+        left = self.events()
+        self.assertEqual((2, newest), (len(left), max(event.id for event in left)))
+
+
 class TestEngines(backends.DatabaseTestCase):
     def engines(self):
         with orm.Session(db_api.engine()) as session:
@@ -127,6 +149,13 @@ class TestEngines(backends.DatabaseTestCase):
         self.assertEqual(first.started_at, again.started_at)
         self.assertGreater(again.last_seen_at, first.last_seen_at)
         self.assertIsNone(other.zone)
+
+    def test_who_was_seen_lately(self):
+        self.beat("b")
+        self.beat("a")
+        listed = db_engines.list_engines(self.ctx, 60)
+        self.assertEqual(["a", "b"], [engine.id for engine in listed])
+        self.assertEqual([], db_engines.list_engines(self.ctx, -60))
 
     def test_whoever_was_not_seen_for_long_is_forgotten(self):
         self.beat("a")
