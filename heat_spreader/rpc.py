@@ -137,7 +137,7 @@ def _declare(conf: cfg.ConfigOpts, url: oslo_messaging.TransportURL, quorum: boo
             arguments[argument] = rabbit[option]
     urls = ";".join(
         f"amqp://{_quoted(host.username)}:{_quoted(host.password)}@{host.hostname}:{host.port or 5672}"
-        f"/{url.virtual_host or '/'}"
+        f"/{_quoted(url.virtual_host) or '/'}"
         for host in url.hosts
     )
     with kombu.Connection(urls, connect_timeout=2, ssl=rabbit.ssl) as connection:
