@@ -70,6 +70,8 @@ class Bid:
 
     :ivar cloud: id of the cloud; decides ties together with the stack's id
     :ivar held: the last share that the member's Heat accepted
+    :ivar counted: of a member that keeps what it holds because it is in doubt, the most of it that
+        takes the place of units elsewhere; None: all
     :ivar capacity: the most the cloud can hold in total, where that is known
     :ivar floor: from ``floors`` when D last grew; None counts as 0
     :ivar name: what a tenant calls the cloud, for sentences; the id where it is empty
@@ -85,6 +87,7 @@ class Bid:
     floor: int | None = None
     priority: int = 0
     name: str = ""
+    counted: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,9 +254,9 @@ def allocate(
         for member in members:
             member.part = _part(member, count, unit * factor)
         min_clouds = 0  # every cloud with a weight has a unit, if there are any at all
-        divisor, target = 0, sum(max(member.part, member.bid.held) for member in frozen)
+        divisor, target = 0, sum(max(member.part, _kept(member.bid)) for member in frozen)
         target += sum(member.part for member in (sharing + leaving if by_priority else sharing))
-    keeping = sum(member.bid.held for member in frozen)
+    keeping = sum(_kept(member.bid) for member in frozen)
     seats = wanted = max(0, target - keeping)
     if surge is not None:
         seats = min(wanted, _allowed(max(count, target), surge, bids))
@@ -407,8 +410,12 @@ def _freeze(members: list[_Member], rule: Rule) -> None:
     for member in members:
         if member.reason:
             member.standing = Standing.FROZEN
-            member.seats = member.hi = member.bid.held
+            member.seats = member.hi = _kept(member.bid)
             member.reason = f"kept at {member.seats}: {member.reason}"
+
+
+def _kept(bid: Bid) -> int:
+    return bid.held if bid.counted is None else min(bid.held, bid.counted)
 
 
 def _hand_on(rule: Rule, whole: int, leaving: list[_Member], heirs: list[_Member]) -> int:
@@ -595,11 +602,12 @@ def _spread_as_if_nobody_left(
     for member in leaving:
         member.weight = member.own
         member.hi = _UNLIMITED if member.bid.maximum is None else member.bid.maximum
-    _spread(sharing + leaving + frozen, seats + sum(member.bid.held for member in frozen), divisor)
+    kept = sum(_kept(member.bid) for member in frozen)
+    _spread(sharing + leaving + frozen, seats + kept, divisor)
     for member in leaving:  # what they would have had is handed out
         member.weight = member.seats = 0
     for member in frozen:
-        member.seats = member.bid.held
+        member.seats = _kept(member.bid)
     if sum(member.seats for member in sharing) > seats:
         _spread(sharing, seats, divisor)
 

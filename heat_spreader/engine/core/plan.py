@@ -215,7 +215,7 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     required = sum(shares[m.id].units for m in visible)
     # Counted on where nobody can look now, and not seen to run before that.
     hoped_for = sum(
-        max(0, m.held - m.confirmed) for m in members if standings[m.id] is Standing.FROZEN
+        max(0, shares[m.id].units - m.confirmed) for m in members if _kept(stack, standings[m.id])
     )
     # What has no room only because a raise failed, or because nobody can look, stays where it is.
     crowded = 0
@@ -324,16 +324,14 @@ def _bid(
     capacity = m.capacity if _full(m, now) else None
     if m.missing and m.phase is Phase.ABSENT and stack.lost is values.Missing.MOVE:
         capacity = 0
-    held = m.held
-    if _kept(stack, stands) and m.share is not None:
-        # What was to leave, or is found there only now, does not displace units that run elsewhere.
-        held = min(held, m.share)
     return allocation.Bid(
         cloud=m.cloud,
         name=m.name,
         weight=m.weight,
         standing=stands,
-        held=held,
+        held=m.held,
+        # What is to leave, or is found there only now, does not displace units that run elsewhere.
+        counted=(0 if m.leaving else m.share) if _kept(stack, stands) else None,
         minimum=0 if m.leaving else m.minimum,
         maximum=m.maximum,
         capacity=capacity,

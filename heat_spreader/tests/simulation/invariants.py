@@ -43,6 +43,8 @@ class Known:
     # When a third party last changed one of its Heat stacks, until all is well again.
     by_hand: float | None = None
     last: harness.StackRow | None = None
+    # The generation that the last round decided by.
+    decided: int = 0
     floors: dict[str, int] = dataclasses.field(default_factory=dict)
     out: frozenset[str] = frozenset()
     out_since: float = 0.0
@@ -144,7 +146,7 @@ class Watch:
                 known.by_hand, known.guarded = None, 0
         self._guard(known, self.sure(known.name))
         self._failover(known, row, task)
-        known.last = row
+        known.last, known.decided = row, task.generation
 
     def _ledger(self, row: harness.StackRow) -> None:
         # shares + shortfall + unassigned - excess = count, in every round that is saved; with CEIL the
@@ -185,7 +187,7 @@ class Watch:
             or known.by_hand is not None
             or last is None
             or task.moment < known.changed
-            or row.generation != last.generation
+            or row.generation != known.decided
             or row.generation != task.generation
             or not out >= known.out
         ):

@@ -348,6 +348,21 @@ MORE_CASES = [
         reasons=("a does not get its minimum 2", "b does not get its minimum 2"),
     ),
     Case(
+        "frozen: what is to leave takes the place of nobody",
+        10,
+        make_bids(SEED, "RRF", held=(6, 2, 5), counted=(None, None, 1)),
+        (7, 2, 1),
+    ),
+    Case(
+        "frozen: what is to leave counts against the surge",
+        10,
+        make_bids(SEED, "RRF", held=(6, 2, 5), counted=(None, None, 1)),
+        (6, 2, 1),
+        shortfall=1,
+        reasons=("surge 0: 1 unit of clouds in doubt not replaced",),
+        options={"surge": 0},
+    ),
+    Case(
         "a minimum comes before a floor",
         10,
         make_bids(SEED, "RRX", held=(8, 2, 0), floor=(8, 2, None), minimum=(0, 4, 0)),

@@ -301,6 +301,21 @@ CASES = {
         seed({"share": 7}, {"share": 3}, SUSPECT | {"share": 0}, units=(7, 3, 8)),
         [],
     ),
+    "suspect and leaving: the others take over what it has": (
+        TEMPLATED,
+        seed({"share": 6}, {"share": 2}, SUSPECT | OURS | {"share": 2}),
+        ["a 6→8"],
+    ),
+    "out, by the rule hold: what has not come to run there is not counted on": (
+        stack(rule="hold"),
+        seed(
+            {"share": 6},
+            {"share": 2},
+            DOWN | {"share": 2, "confirmed": 1},
+            units=(6, 3, 2),
+        ),
+        [],
+    ),
     "out, by the rule hold: what turns up there takes nothing from the others": (
         stack(rule="hold"),
         seed({"share": 7}, {"share": 3}, back(STABLE - 1) | {"share": 0}, units=(7, 3, 8)),
