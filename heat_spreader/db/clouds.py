@@ -211,10 +211,12 @@ class Look:
 
 
 _SEEN: Any = models.Observation.__table__
+_MEMBERS: Any = models.Member.__table__
+_TOMBSTONES: Any = models.Tombstone.__table__
 _ADOPTED = sa.exists().where(
-    models.Member.cloud_id == sa.bindparam("cloud"), models.Member.owned.is_(False)
+    _MEMBERS.c.cloud_id == sa.bindparam("cloud"), _MEMBERS.c.owned.is_(False)
 )
-_BURIED = sa.exists().where(models.Tombstone.cloud_id == sa.bindparam("cloud"))
+_BURIED = sa.exists().where(_TOMBSTONES.c.cloud_id == sa.bindparam("cloud"))
 _BESIDE = sa.select(_ADOPTED.label("adopted"), _BURIED.label("buried"))
 _OBSERVATIONS = sa.select(_SEEN, _ADOPTED.label("adopted"), _BURIED.label("buried")).where(
     _SEEN.c.cloud_id == sa.bindparam("cloud")
@@ -224,10 +226,8 @@ _SEE_AGAIN = sa.update(_SEEN).where(
     _SEEN.c.cloud_id == sa.bindparam("cloud"), _SEEN.c.observer == sa.bindparam("by")
 )
 _SEEN_OF = sa.select(_SEEN).where(_SEEN.c.cloud_id.in_(sa.bindparam("cloud_ids", expanding=True)))
-_HAS_ADOPTED = sa.select(_ADOPTED)
-_GRAVES = sa.select(models.Tombstone.__table__).where(
-    models.Tombstone.cloud_id == sa.bindparam("cloud")
-)
+_HAS_ADOPTED = sa.select(_ADOPTED.label("adopted"))
+_GRAVES = sa.select(_TOMBSTONES).where(_TOMBSTONES.c.cloud_id == sa.bindparam("cloud"))
 _VERDICT = sa.update(_CLOUDS).where(
     _CLOUDS.c.id == sa.bindparam("cloud"), _CLOUDS.c.verdict == sa.bindparam("before")
 )

@@ -83,6 +83,10 @@ _WRITE_UNTOUCHED = sa.update(_STACKS).where(
     _STACKS.c.due_at == sa.bindparam("due"),
 )
 _WRITE_MEMBER = sa.update(_MEMBERS).where(_MEMBERS.c.id == sa.bindparam("member"))
+_FORGET = sa.delete(_STACKS).where(_THIS_STACK)
+_FORGET_MEMBERS = sa.delete(_MEMBERS).where(_MEMBERS.c.stack_id == sa.bindparam("stack"))
+_FORGET_MEMBER = sa.delete(_MEMBERS).where(_MEMBERS.c.id == sa.bindparam("member"))
+_BURY = sa.insert(models.Tombstone)
 _NUDGE = sa.update(_STACKS).where(_THESE_STACKS).values(due_at=sa.bindparam("moment"))
 _WANTED_NOW = sa.select(_STACKS.c.generation, _STACKS.c.request_id, _STACKS.c.due_at).where(
     _THIS_STACK
@@ -326,8 +330,8 @@ def finish_delete(
             return False
         db_events.add_events(session, ctx, stack, events)
         db_events.add_event(session, ctx, "stack.delete.end", message, stack=stack)
-        session.execute(sa.delete(models.Member).where(models.Member.stack_id == stack.id))
-        session.execute(sa.delete(models.Stack).where(models.Stack.id == stack.id))
+        session.connection().execute(_FORGET_MEMBERS, {"stack": stack.id})
+        session.connection().execute(_FORGET, {"stack": stack.id})
         return True
 
 
@@ -348,17 +352,18 @@ def forget_member(ctx: context.RequestContext, stack: models.Stack, member: mode
             raise exception.ConcurrentUpdate(
                 stack=stack.name, current=current, wanted=stack.generation
             )
-        session.execute(sa.delete(models.Member).where(models.Member.id == member.id))
+        session.connection().execute(_FORGET_MEMBER, {"member": member.id})
         if member.creating and not stack.release:
-            session.add(
-                models.Tombstone(
-                    member_id=member.id,
-                    cloud_id=member.cloud_id,
-                    project_id=stack.project_id,
-                    stack_id=stack.id,
-                    stack_name=stack.name,
-                    created_at=db_api.now(session),
-                )
+            session.connection().execute(
+                _BURY,
+                {
+                    "member_id": member.id,
+                    "cloud_id": member.cloud_id,
+                    "project_id": stack.project_id,
+                    "stack_id": stack.id,
+                    "stack_name": stack.name,
+                    "created_at": db_api.now(session),
+                },
             )
         return True
 

@@ -148,6 +148,12 @@ def list_stacks(
         return _read(session.connection(), query, _LISTED)
 
 
+_STACKS: Any = models.Stack.__table__
+_MEMBERS: Any = models.Member.__table__
+_CLOUDS: Any = models.Cloud.__table__
+_STACK, _MEMBER, _CLOUD = _STACKS.c, _MEMBERS.c, _CLOUDS.c
+
+
 class _Columns:
     """What is read of stacks, their members and the clouds of these: names and columns."""
 
@@ -157,15 +163,12 @@ class _Columns:
         )
         self.members_of = (
             sa.select(*self.member.values(), *self.cloud.values())
-            .join_from(models.Member, models.Cloud)
-            .where(models.Member.stack_id.in_(sa.bindparam("stack_ids", expanding=True)))
-            .order_by(models.Member.position)
+            .join_from(_MEMBERS, _CLOUDS)
+            .where(_MEMBER.stack_id.in_(sa.bindparam("stack_ids", expanding=True)))
+            .order_by(_MEMBER.position)
         )
 
 
-_STACK, _MEMBER, _CLOUD = (
-    model.__table__.columns for model in (models.Stack, models.Member, models.Cloud)
-)
 _WHOLE = _Columns(_STACK, _MEMBER, _CLOUD)
 # A page of a thousand templates would fill the memory, and a driver written in Python takes longer for
 # a value than the database. So lists go without what is long and what the engine keeps for itself.
@@ -194,8 +197,6 @@ _TO_RECONCILE = sa.select(*_RECONCILED.stack.values()).where(
 
 
 # To put a statement together takes about as long as to run it, and an entity takes longer than that.
-_STACKS: Any = models.Stack.__table__
-_MEMBERS: Any = models.Member.__table__
 _THIS_STACK = _STACK.id == sa.bindparam("stack")
 _CREATE = sa.insert(_STACKS)
 _WRITE = sa.update(_STACKS).where(_THIS_STACK)
