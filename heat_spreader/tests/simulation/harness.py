@@ -30,22 +30,15 @@ import types
 from typing import Any
 import uuid
 
-from oslo_config import cfg
 import oslo_context.context
-from oslo_db.sqlalchemy import exc_filters
-from oslo_log import log
 from oslo_utils import uuidutils
-import sqlalchemy as sa
-from sqlalchemy import orm
 
-from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.db import api as db_api
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import engines as db_engines
 from heat_spreader.db import events as db_events
-from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.db import stacks as db_stacks
 from heat_spreader.engine import heat as spreader_heat
@@ -54,6 +47,7 @@ from heat_spreader.engine import observe
 from heat_spreader.engine import reconcile
 from heat_spreader.engine import service
 from heat_spreader.engine.core import allocation
+from heat_spreader.tests.simulation import database as simulated_database
 from heat_spreader.tests.simulation import heats
 from heat_spreader.tests.simulation import schedule
 
@@ -104,63 +98,14 @@ class Task:
         return f"round {self.epoch}"
 
 
-class _Transaction:
-    """What ``reader`` and ``writer`` give: nobody gives way within one, so there is never another."""
-
-    def __init__(self, session: orm.Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> orm.Session:
-        return self._session
-
-    def __exit__(self, error: Any, *_: object) -> None:
-        if error is None:
-            self._session.commit()
-        else:
-            self._session.rollback()
-        self._session.expunge_all()
+_database: simulated_database.Database | None = None
 
 
-class Database:
-    """The database of all scenarios of this process, one after another; emptied in between."""
-
-    def __init__(self) -> None:
-        conf = cfg.CONF
-        spreader_conf.register(conf)
-        log.register_options(conf)
-        conf([], project="heat-spreader", default_config_files=[], default_config_dirs=[])
-        conf.set_override("connection", "sqlite://", "database")
-        db_api.configure(conf)
-        # One connection and one session for ever: what oslo.db and SQLAlchemy do anew for each
-        # transaction takes longer than most transactions, and there are millions of them.
-        engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool)
-        exc_filters.register_engine(engine)
-        models.Base.metadata.create_all(engine)
-        connection = engine.connect()
-        self.connection = connection.connection.driver_connection
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        transaction = _Transaction(orm.Session(bind=connection, expire_on_commit=False))
-        db_api.reader = db_api.writer = lambda ctx: transaction
-        self._tables = [table.name for table in reversed(models.Base.metadata.sorted_tables)]
-
-    def empty(self) -> None:
-        for table in self._tables:
-            self.connection.execute(f"DELETE FROM {table}")
-        self.connection.commit()
-
-    def rows(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What the rows say now; to be asked between transactions only."""
-        return self.connection.execute(question, values).fetchall()
-
-
-_database: Database | None = None
-
-
-def database() -> Database:
+def database() -> simulated_database.Database:
     global _database
     if _database is None:
         logging.disable(logging.CRITICAL)
-        _database = Database()
+        _database = simulated_database.Database()
         for noun in NOUNS:
             for name, function in inspect.getmembers(noun, inspect.isfunction):
                 if (
