@@ -434,7 +434,10 @@ WIRE = (
     "late_hang",
     "flap",
     "keystone",
+    "keystone_slow",
 )
+# Met by whoever asks for a token, before the request itself.
+KEYSTONE = ("keystone", "keystone_slow")
 
 
 class Wire:
@@ -457,7 +460,11 @@ class Wire:
 
     def get_endpoint(self, **_: Any) -> str:
         trouble = self._trouble("KEYSTONE")
-        if trouble is not None and trouble.kind == "keystone":
+        if trouble is not None and trouble.kind == "keystone_slow":
+            self.heat.schedule.sleep(min(trouble.seconds, self._timeout))
+            if trouble.seconds > self._timeout:
+                raise _timed_out()
+        elif trouble is not None:
             answer = _unauthorized("http://keystone.test/v3/auth/tokens")
             raise ksa_exceptions.from_response(answer, "POST", answer.url)
         return "http://heat.test/v1/p"
@@ -467,10 +474,9 @@ class Wire:
         heat = self.heat
         now = heat.schedule.now
         for trouble in heat.troubles:
-            if method == "KEYSTONE":
-                if trouble.kind != "keystone":
-                    continue
-            elif method not in trouble.methods or trouble.kind == "keystone":
+            if (trouble.kind in KEYSTONE) != (method == "KEYSTONE"):
+                continue
+            if method != "KEYSTONE" and method not in trouble.methods:
                 continue
             if trouble.until <= now or trouble.left <= 0:
                 heat.troubles.remove(trouble)
