@@ -221,7 +221,16 @@ spread_opts: list[cfg.Opt] = [
         default=300,
         min=0,
         help="Seconds that a cloud which came back must stay healthy before units go back to it; "
-        "for stacks that name none of their own.",
+        "for stacks that name none of their own. It is doubled each time that the cloud goes away again "
+        "within stable_ceiling after it has come back.",
+    ),
+    cfg.IntOpt(
+        "stable_ceiling",
+        default=3600,
+        min=0,
+        help="Seconds to which the time grows that a cloud which keeps going away must stay healthy, and "
+        "after which it counts as well again. A lower value gives units back sooner to a cloud that may "
+        "not stay.",
     ),
 ]
 

@@ -85,6 +85,12 @@ RULES: list[policy.RuleDefault] = [
         "POST /v1/stacks/{stack}/actions",
     ),
     _rule(
+        "spreader:stack:failback",
+        MEMBER,
+        "Have units go back to clouds that are healthy again, without any more waiting.",
+        "POST /v1/stacks/{stack}/actions",
+    ),
+    _rule(
         "spreader:stack:force-failover",
         ADMIN,
         "Have a stack fail over from what is unreachable now, although the brake is on or the time that "

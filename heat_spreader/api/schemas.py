@@ -166,7 +166,13 @@ _STACK: Schema = {
             "toleration": _integer(0, MAX_SECONDS),
         }
     ),
-    "failback": _object({"stable": _integer(0, MAX_SECONDS)}),
+    "failback": _object(
+        {
+            "mode": _choice("auto", "manual"),
+            "stable": _integer(0, MAX_SECONDS),
+            "batch": _or_null(_integer(1, MAX_COUNT)),
+        }
+    ),
     "surge": _or_null(_integer(0, MAX_COUNT)),
     "rebalance": _object(
         {
@@ -199,10 +205,10 @@ STACK_CREATE = _object(
 STACK_UPDATE = _object(_STACK, minProperties=1)
 _NO_ARGUMENTS: Schema = {"type": "null", "description": "null: the action takes no arguments"}
 STACK_ACTION = _object(
-    {"check": _NO_ARGUMENTS, "retry": _NO_ARGUMENTS, "force-failover": _NO_ARGUMENTS},
+    dict.fromkeys(("check", "retry", "failback", "force-failover"), _NO_ARGUMENTS),
     minProperties=1,
     maxProperties=1,
-    description="exactly one action: check, retry or force-failover",
+    description="exactly one action: check, retry, failback or force-failover",
 )
 
 # --- clouds ---------------------------------------------------------------------------------------

@@ -57,7 +57,11 @@ def summary(stack: models.Stack) -> dict[str, Any]:
         "tags": stack.tags,
         "timeout_mins": stack.timeout_mins,
         "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
-        "failback": {"stable": stack.failback_stable},
+        "failback": {
+            "mode": stack.failback_mode,
+            "stable": stack.failback_stable,
+            "batch": stack.failback_batch,
+        },
         "surge": stack.surge,
         "rebalance": {"mode": stack.rebalance_mode, "step": stack.rebalance_step},
         "repair": {
@@ -106,7 +110,11 @@ _PLAIN_COLUMNS = frozenset(
 )
 _GROUPED_COLUMNS: Mapping[str, Mapping[str, str]] = {
     "failover": {"rule": "failover_rule", "toleration": "failover_toleration"},
-    "failback": {"stable": "failback_stable"},
+    "failback": {
+        "mode": "failback_mode",
+        "stable": "failback_stable",
+        "batch": "failback_batch",
+    },
     "rebalance": {"mode": "rebalance_mode", "step": "rebalance_step"},
     "repair": {"drift": "on_drift", "missing": "on_missing", "stuck": "on_stuck"},
 }
@@ -253,6 +261,7 @@ class Stacks(expose.Controller):
 _ACTIONS = {
     "check": db_stacks.check_stack,
     "retry": db_stacks.retry_stack,
+    "failback": db_stacks.failback,
     "force-failover": db_stacks.force_failover,
 }
 

@@ -355,12 +355,14 @@ def set_verdict(
     evidence: Any,
     rule: str | None = None,
     decide: db_brakes.Decide | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> bool:
     """Replace the verdict that ``cloud`` carried; False when another engine did so first.
 
     A new verdict starts a new ``verdict_since``, is an event, and wakes every stack in the cloud. The
     same verdict with another reason only stores the reason.
 
+    :param more: columns that change together with the verdict
     :param decide: whether the brake is put on or taken off by it, before anybody acts on the verdict
     """
     with db_api.writer(ctx) as session:
@@ -370,7 +372,7 @@ def set_verdict(
         moment = db_api.now(session)
         values: dict[str, Any] = {"verdict_reason": reason, "verdict_rule": rule}
         if verdict != cloud.verdict:
-            values |= {"verdict": verdict, "verdict_since": moment}
+            values |= {"verdict": verdict, "verdict_since": moment, **(more or {})}
         changed = session.execute(_VERDICT, {"cloud": cloud.id, "before": cloud.verdict, **values})
         if changed.rowcount != 1:
             return False

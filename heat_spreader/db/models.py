@@ -85,6 +85,11 @@ class Cloud(Base):
     verdict: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="unknown")
     verdict_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     verdict_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+    # When it last was no longer unreachable, and how many times in a row it then went away again soon.
+    returned_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    relapses: orm.Mapped[int] = orm.mapped_column(
+        sa.Integer, default=0, server_default=sa.text("0")
+    )
     # The rule of the judgement; none before the first one.
     verdict_rule: orm.Mapped[str | None] = orm.mapped_column(sa.String(16))
 
@@ -161,6 +166,10 @@ class Stack(Base):
     failover_rule: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="even")
     failover_toleration: orm.Mapped[int] = orm.mapped_column(sa.Integer)
     failback_stable: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    failback_mode: orm.Mapped[str] = orm.mapped_column(
+        sa.String(16), default="auto", server_default="auto"
+    )
+    failback_batch: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
     surge: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
     rebalance_mode: orm.Mapped[str] = orm.mapped_column(
         sa.String(16), default="immediate", server_default="immediate"
@@ -267,6 +276,13 @@ class Member(Base):
     # Failover: since when the cloud is out of the allocation; the floor while others are.
     out_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     floor: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    # Failback: a user wants it without any more waiting; units are on their way.
+    recalled: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
+    coming_back: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
     # Back-off after a write that failed.
     failures: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
     retry_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)

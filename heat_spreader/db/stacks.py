@@ -175,7 +175,7 @@ _WHOLE = _Columns(_STACK, _MEMBER, _CLOUD)
 _UNLISTED = frozenset(
     """template environment files due_at claimed_by claimed_until claim_epoch request_id
     heat_status_reason heat_updated_time written_at creating out_since floor failures retry_at fulls
-    drifts drifted_at problem forced_at""".split()
+    drifts drifted_at problem forced_at recalled coming_back""".split()
 )
 _LISTED = _Columns(
     [column for column in _STACK if column.key not in _UNLISTED],
@@ -377,6 +377,29 @@ def force_failover(ctx: context.RequestContext, stack_id: str) -> models.Stack:
         return stack
 
 
+@db_api.retry
+def failback(ctx: context.RequestContext, stack_id: str) -> models.Stack:
+    """Have units go back to clouds that are healthy again, without any more waiting; due at once.
+
+    :raises StackDeleting: the stack is on its way out
+    """
+    with db_api.writer(ctx) as session:
+        stack = _ask(session, stack_id, {})
+        back = [m for m in stack.members if m.out_since and m.cloud.verdict == "healthy"]
+        for member in back:
+            session.execute(_WRITE_MEMBER, {"recalled": True, "member": member.id})
+        names = ", ".join(m.cloud.name for m in back) or "no cloud"
+        db_events.add_event(
+            session,
+            ctx,
+            "stack.recall",
+            f"Failback asked for: {names} healthy again at this time.",
+            stack=stack,
+            after=[m.cloud.name for m in back],
+        )
+        return _load(session, stack_id)
+
+
 def _ask(session: orm.Session, stack_id: str, values: Mapping[str, Any]) -> models.Stack:
     """The stack, locked and due, with these columns; what is wanted of it stays as it is."""
     due = {"due_at": db_api.now(session)}
@@ -450,6 +473,11 @@ def _wanted(stack: models.Stack) -> dict[str, Any]:
         "count": stack.count,
         "count_parameter": stack.count_parameter,
         "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
+        "failback": {
+            "mode": stack.failback_mode,
+            "stable": stack.failback_stable,
+            "batch": stack.failback_batch,
+        },
         "rebalance": {"mode": stack.rebalance_mode, "step": stack.rebalance_step},
         "repair": {
             "drift": stack.on_drift,
@@ -481,8 +509,7 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
         for key in ("count", "count_parameter")
         if before[key] != after[key]
     ]
-    if before["failover"] != after["failover"]:
-        changes.append("failover")
+    changes += [group for group in ("failover", "failback") if before[group] != after[group]]
     for group, words in (("rebalance", "rebalance"), ("repair", "repair of")):
         changes += [
             f"{words} {key} from {before[group][key]} to {value}"

@@ -72,6 +72,7 @@ class Settings:
     goods: int
     zone: str | None = None
     brake_window: float = 300.0
+    relapse_memory: float = 3600.0
 
     @property
     def patience(self) -> float:
@@ -335,6 +336,7 @@ class Observer:
             {"rule": judgement.rule, "votes": votes},
             judgement.rule,
             self._brake,
+            self._coming_and_going(look, judgement.verdict),
         )
         if stored and judgement.verdict != cloud.verdict:
             LOG.warning(
@@ -347,6 +349,20 @@ class Observer:
                 },
             )
             self._sweep()
+
+    def _coming_and_going(
+        self, look: db_clouds.Look, verdict: values.Verdict
+    ) -> Mapping[str, Any]:
+        """What is to be remembered of a cloud that goes away or comes back."""
+        cloud = look.cloud
+        if verdict is values.Verdict.UNREACHABLE:
+            memory = self._settings.relapse_memory
+            return {
+                "relapses": health.relapses(cloud.relapses, cloud.returned_at, look.moment, memory)
+            }
+        if cloud.verdict == values.Verdict.UNREACHABLE:
+            return {"returned_at": look.moment}
+        return {}
 
     def _brake(
         self, clouds: Sequence[Any], now: datetime.datetime, held: frozenset[str]

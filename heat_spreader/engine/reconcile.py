@@ -66,6 +66,7 @@ class Settings:
     max_in_progress: int
     full_for: float
     update_deadline: float
+    stable_ceiling: int = 3600
 
 
 class ClaimLost(Exception):
@@ -186,7 +187,7 @@ class Round:
         self._lanes = reconciler._lanes
         self._ctx = ctx
         self._stack = claim.stack
-        self._wanted = _wanted(claim.stack, claim.brakes, self._settings.update_deadline)
+        self._wanted = _wanted(claim.stack, claim.brakes, self._settings)
         self._interrupted = claim.interrupted
         self._moment = claim.moment
         self._began = time.monotonic()
@@ -572,6 +573,7 @@ class Round:
                 self._value(m, written),
                 out=m.id in decided.out,
                 floor=decided.floors[m.id],
+                returning=m.id in decided.returning,
             )
             for m in self._stack.members
         ]
@@ -701,6 +703,9 @@ class Round:
             columns = {
                 "share": decided.shares[row.id],
                 "floor": decided.floors[row.id],
+                "coming_back": row.id in decided.returning,
+                # What was said of a cloud that was back is not said of it when it is back again.
+                "recalled": out and row.recalled and member.verdict is values.Verdict.HEALTHY,
                 "out_since": (row.out_since or now) if out else None,
                 "status": view.status,
                 "status_reason": view.reason,
@@ -868,7 +873,7 @@ def _changes(row: models.Member, stored: Columns, columns: Columns) -> Columns:
     }
 
 
-def _wanted(stack: models.Stack, brakes: Sequence[Any], update_deadline: float) -> values.Stack:
+def _wanted(stack: models.Stack, brakes: Sequence[Any], settings: Settings) -> values.Stack:
     def latest(column: str) -> datetime.datetime | None:
         return max((at for brake in brakes if (at := getattr(brake, column))), default=None)
 
@@ -893,7 +898,12 @@ def _wanted(stack: models.Stack, brakes: Sequence[Any], update_deadline: float) 
         lost=values.Missing(stack.on_missing),
         retry_stuck=stack.on_stuck == "retry",
         # Heat gives up by itself after its time; a minute later it should have said so.
-        deadline=update_deadline if stack.timeout_mins is None else stack.timeout_mins * 60 + 60,
+        deadline=settings.update_deadline
+        if stack.timeout_mins is None
+        else stack.timeout_mins * 60 + 60,
+        ceiling=settings.stable_ceiling,
+        failback=values.Failback(stack.failback_mode),
+        batch=stack.failback_batch,
         brake=" ".join(brake.reason for brake in brakes if brake.engaged_at),
         braked_at=latest("engaged_at"),
         hold_until=latest("hold_until"),
@@ -933,6 +943,9 @@ def _value(member: models.Member, seen: Columns, in_sight: bool) -> values.Membe
         confirmed=get("confirmed"),
         out=member.out_since is not None,
         floor=member.floor,
+        returning=member.coming_back,
+        recalled=member.recalled,
+        relapses=cloud.relapses,
         problem=get("problem"),
         retry_at=get("retry_at"),
         capacity=get("capacity"),

@@ -148,7 +148,20 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=arguments.number,
         help="How long a cloud that came back must stay healthy before it gets its units back "
-        "(default: 300).",
+        "(default: 300); doubled each time that it goes away again soon after.",
+    )
+    parser.add_argument(
+        "--failback",
+        choices=("auto", "manual"),
+        help="Whether units go back to a cloud that came back. auto: by themselves (default); manual: "
+        "when 'openstack spreader stack failback' says so.",
+    )
+    parser.add_argument(
+        "--failback-batch",
+        metavar="N",
+        type=arguments.number,
+        help="How many units at a time go back to a cloud that came back (default: a tenth of the "
+        "count, and no less than 10).",
     )
     parser.add_argument(
         "--surge",
@@ -224,7 +237,11 @@ def _groups(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The nested settings, with no more in them than was given."""
     groups = {
         "failover": {"rule": args.failover_rule, "toleration": args.toleration},
-        "failback": {"stable": args.stable},
+        "failback": {
+            "mode": args.failback,
+            "stable": args.stable,
+            "batch": args.failback_batch,
+        },
         "rebalance": {"mode": args.rebalance, "step": args.rebalance_step},
         "repair": {
             "drift": args.on_drift,
@@ -624,6 +641,23 @@ class RetryStack(command.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         _act(self, parsed_args, sdk_stack.Stack.retry)
+
+
+class FailbackStack(command.Command):
+    """Have units of stacks go back to the clouds that are healthy again, without any more waiting.
+
+    By itself the service waits until such a cloud has been healthy for the stable time of the stack; with
+    --failback manual it waits for this command. Clouds that are still away, or in doubt, are not meant.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_stacks(parser, "to fail back")
+        progress.add_arguments(parser, "the units are back")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        _act(self, parsed_args, sdk_stack.Stack.failback_now)
 
 
 class FailoverStack(command.Command):

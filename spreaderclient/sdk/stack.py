@@ -34,6 +34,7 @@ DECISIONS = frozenset(
         "stack.retry",
         "stack.failover",
         "stack.force-failover",
+        "stack.recall",
         "stack.failback",
         "weight.update",
         "member.update",
@@ -76,7 +77,7 @@ class Stack(resource.Resource):
     timeout_mins = resource.Body("timeout_mins", type=int)
     #: ``{"rule": even|proportional|ordered|hold, "toleration": seconds}``
     failover = resource.Body("failover", type=dict)
-    #: ``{"stable": seconds}``
+    #: ``{"mode": auto|manual, "stable": seconds, "batch": number or None}``
     failback = resource.Body("failback", type=dict)
     #: How many units a failover may add elsewhere; None: all that are out of sight.
     surge = resource.Body("surge")
@@ -130,6 +131,10 @@ class Stack(resource.Resource):
     def retry(self, session: adapter.Adapter) -> Self:
         """Have tried again at once what failed, did not fit, was fought over or is missing."""
         return self._act(session, "retry")
+
+    def failback_now(self, session: adapter.Adapter) -> Self:
+        """Have units go back to clouds that are healthy again, without any more waiting."""
+        return self._act(session, "failback")
 
     def force_failover(self, session: adapter.Adapter) -> Self:
         """Have it fail over from what is unreachable now, brake or not; for administrators."""

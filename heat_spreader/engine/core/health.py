@@ -109,6 +109,18 @@ def judge(
     return Judgement(Verdict.SUSPECT, Rule.SICK, f"it answers but does not serve; {_says(voters)}")
 
 
+def relapses(
+    before: int, returned_at: datetime.datetime | None, now: datetime.datetime, memory: float
+) -> int:
+    """How many times in a row a cloud that goes away now did so soon after it had come back.
+
+    :param memory: seconds after which a cloud that came back counts as well again
+    """
+    if returned_at is None or (now - returned_at).total_seconds() > memory:
+        return 0
+    return before + 1
+
+
 # Fewer clouds than this may fail at once and are replaced all the same.
 LEAST = 3
 

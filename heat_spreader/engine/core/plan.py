@@ -108,6 +108,7 @@ class Plan:
     :ivar shares: member id to units; for members that are left alone, what they hold
     :ivar out: members whose clouds are out of the allocation from now on
     :ivar floors: member id to the floor that holds while ``out`` stays as it is
+    :ivar returning: members to which units go back in batches
     :ivar applied: what the user asked for has been done as far as it can be
     :ivar wake_in: seconds until something is due although nothing was seen to move; None: nothing
     """
@@ -122,6 +123,11 @@ class Plan:
     reason: str
     applied: bool
     wake_in: float | None
+    returning: frozenset[str] = frozenset()
+
+
+# Without a size of its own a batch of units that go back is a tenth of the count, and no smaller.
+_BATCH = 10
 
 
 def standing(
@@ -145,7 +151,18 @@ def standing(
 
 
 def _returned(stack: values.Stack, member: values.Member, now: datetime.datetime) -> bool:
-    return member.verdict is Verdict.HEALTHY and member.seen and _age(member, now) >= stack.stable
+    if member.verdict is not Verdict.HEALTHY or not member.seen:
+        return False
+    if member.recalled:
+        return True
+    by_itself = stack.failback is values.Failback.AUTO
+    return by_itself and _age(member, now) >= stable(stack, member)
+
+
+def stable(stack: values.Stack, member: values.Member) -> int:
+    """Seconds that this cloud must be healthy before it is let back: doubled at each relapse."""
+    doubled = stack.stable << min(member.relapses, 30)
+    return min(doubled, max(stack.stable, stack.ceiling))
 
 
 def braked(stack: values.Stack) -> bool:
@@ -207,7 +224,12 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     bids = [
         dataclasses.replace(bid, floor=floors[m.id]) for m, bid in zip(members, bids, strict=True)
     ]
-    target, allocated = _allocate(stack, bids)
+    returning = frozenset(
+        m.id
+        for m in members
+        if (m.out or m.returning) and standings[m.id] not in (Standing.DOWN, Standing.FROZEN)
+    )
+    target, allocated = _allocate(stack, bids, batch=bool(returning))
     if braked(stack):
         allocated = allocation.keeping(allocated, bids)
     shares = {m.id: share for m, share in zip(members, allocated.shares, strict=True)}
@@ -228,7 +250,8 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
             )
             for bid in bids
         ]
-        crowded = max(0, allocated.shortfall - _allocate(stack, roomy)[1].shortfall)
+        roomier = _allocate(stack, roomy, batch=bool(returning))[1]
+        crowded = max(0, allocated.shortfall - roomier.shortfall)
     # Units beyond what is required, all confirmed: only these may be taken away now.
     spare = max(0, sum(m.confirmed for m in visible) - required - hoped_for - crowded)
     if braked(stack):
@@ -272,13 +295,17 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
         reason=reason,
         applied=status in (StackStatus.ACTIVE, StackStatus.DEGRADED),
         wake_in=_wake_in(stack, members, standings, now),
+        returning=returning if ledger.distance else frozenset(),
     )
 
 
 def _allocate(
-    stack: values.Stack, bids: Sequence[allocation.Bid]
+    stack: values.Stack, bids: Sequence[allocation.Bid], *, batch: bool
 ) -> tuple[allocation.Allocation, allocation.Allocation]:
-    """Where the weights want the units, and where they may be for now."""
+    """Where the weights want the units, and where they may be for now.
+
+    :param batch: units are going back to a cloud that has returned
+    """
 
     def allocate(on_demand: bool) -> allocation.Allocation:
         return allocation.allocate(
@@ -293,7 +320,11 @@ def _allocate(
         )
 
     target = allocate(False)
-    if stack.rebalance is values.Rebalance.IMMEDIATE and not braked(stack):
+    gradual = stack.rebalance is values.Rebalance.GRADUAL
+    most = [stack.step] if gradual else []
+    if batch:
+        most.append(stack.batch or max(_BATCH, -(-stack.count // 10)))
+    if stack.rebalance is values.Rebalance.IMMEDIATE and not (most or braked(stack)):
         return target, target
     base = allocate(True)
     if stack.rebalance is values.Rebalance.ON_DEMAND or braked(stack):
@@ -304,7 +335,7 @@ def _allocate(
         for bid, share in zip(bids, base.shares, strict=True)
         if bid.standing in _VISIBLE
     )
-    return target, allocation.towards(base, target, max(0, stack.step - moving))
+    return target, allocation.towards(base, target, max(0, min(most) - moving))
 
 
 def _kept(stack: values.Stack, stands: allocation.Standing) -> bool:
@@ -546,11 +577,13 @@ def _out_of_sight(
     now: datetime.datetime,
 ) -> View:
     if stands is Standing.DOWN and m.verdict is Verdict.HEALTHY:
-        left = max(0, stack.stable - int(_age(m, now)))
-        return View(
-            MemberStatus.OUT_OF_SIGHT,
-            f"{why} (it is back and must stay healthy for {left} s more)",
-        )
+        left = max(0, stable(stack, m) - int(_age(m, now)))
+        until = f"must stay healthy for {left} s more"
+        if m.relapses:
+            until += f", as it went away again {m.relapses} time(s) soon after it had come back"
+        if stack.failback is values.Failback.MANUAL:
+            until = "gets its units back when you say failback"
+        return View(MemberStatus.OUT_OF_SIGHT, f"{why} (it is back and {until})")
     if stands is Standing.FROZEN and m.verdict is Verdict.UNREACHABLE:
         time = _fails_over_in(stack, m, now)
         until = "until the brake is off" if time == math.inf else f"for {max(0, int(time))} s more"
@@ -657,7 +690,10 @@ def _wake_in(
             left = _fails_over_in(stack, m, now)
             moments += [left] if left < math.inf else []
         if standings[m.id] is Standing.DOWN and m.verdict is Verdict.HEALTHY and not braked(stack):
-            moments.append(stack.stable - _age(m, now) if m.seen else 1.0)
+            if not m.seen:
+                moments.append(1.0)
+            elif stack.failback is values.Failback.AUTO:
+                moments.append(stable(stack, m) - _age(m, now))
         if _unseen(m):
             moments.append(1.0)
         moments += [

@@ -156,6 +156,13 @@ class Rebalance(enum.StrEnum):
     ON_DEMAND = "on-demand"
 
 
+class Failback(enum.StrEnum):
+    """Whether units go back to a cloud that has come back by themselves, or when a user says so."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
 class Drift(enum.StrEnum):
     """What becomes of a change by somebody else: set back, shown, or left without a word."""
 
@@ -182,6 +189,9 @@ class Member:
     :ivar name: the cloud's name, for sentences
     :ivar seen: the deciding engine itself has listed this cloud, so it may write there
     :ivar out: the member was taken out of the allocation by a failover and has not been let back
+    :ivar returning: it has been let back, and its units are still on their way
+    :ivar recalled: a user wants its units back without any more waiting
+    :ivar relapses: how many times in a row the cloud went away again soon after it had come back
     :ivar observed: the count parameter as read back; None when there is no Heat stack
     :ivar confirmed: units that run for sure: those of the smaller of two counts while it changes
     :ivar held: the last share that Heat accepted
@@ -230,6 +240,9 @@ class Member:
     check_asked: bool = False
     put_off: str = ""
     share: int | None = None
+    returning: bool = False
+    recalled: bool = False
+    relapses: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +251,9 @@ class Stack:
 
     :ivar toleration: seconds that an unreachable cloud is waited for
     :ivar stable: seconds that a returned cloud must be healthy before units go back
+    :ivar ceiling: the longest that this time grows to with relapses
+    :ivar failback: whether units go back by themselves
+    :ivar batch: of those that go back, units under way at the same time; None: a tenth of the count
     :ivar templated: its Heat stacks are created from a template, not taken over
     :ivar rebalance: how units move between clouds at a count that stays
     :ivar step: with gradual movement, units under way at the same time
@@ -273,6 +289,9 @@ class Stack:
     lost: Missing = Missing.RECREATE
     retry_stuck: bool = False
     deadline: float = 3660.0
+    ceiling: int = 3600
+    failback: Failback = Failback.AUTO
+    batch: int | None = None
     brake: str = ""
     braked_at: datetime.datetime | None = None
     hold_until: datetime.datetime | None = None

@@ -36,7 +36,21 @@ def upgrade() -> None:
         sa.Column("abstains", LONG_TEXT, nullable=True),
     ):
         op.add_column("observations", column)
-    op.add_column("stacks", sa.Column("forced_at", TIME, nullable=True))
+    for column in (
+        sa.Column("returned_at", TIME, nullable=True),
+        sa.Column("relapses", sa.Integer(), nullable=False, server_default=sa.text("0")),
+    ):
+        op.add_column("clouds", column)
+    for column in (
+        sa.Column("forced_at", TIME, nullable=True),
+        sa.Column("failback_mode", sa.String(length=16), nullable=False, server_default="auto"),
+        sa.Column("failback_batch", sa.Integer(), nullable=True),
+    ):
+        op.add_column("stacks", column)
+    for name in ("recalled", "coming_back"):
+        op.add_column(
+            "members", sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
+        )
     op.create_table(
         "brakes",
         sa.Column("scope", sa.String(length=64), nullable=False),

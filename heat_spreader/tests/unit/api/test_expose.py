@@ -88,7 +88,7 @@ class TestMessages(base.BaseTestCase):
             ),
             (
                 {**valid, "failback": {"stabel": 1}},
-                "failback: unknown name 'stabel'; known are stable",
+                "failback: unknown name 'stabel'; known are batch, mode, stable",
             ),
             ({**valid, "tags": [1]}, "tags[0]: 1 is not a tag: "),
             ({**valid, "files": {"a": 1}}, "files.a: 1 is not text"),

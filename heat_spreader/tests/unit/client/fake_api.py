@@ -99,7 +99,7 @@ def stack(*members: dict, **more: Any) -> dict:
         "tags": [],
         "timeout_mins": 60,
         "failover": {"rule": "even", "toleration": 60},
-        "failback": {"stable": 300},
+        "failback": {"mode": "auto", "stable": 300, "batch": None},
         "surge": None,
         "rebalance": {"mode": "immediate", "step": 1},
         "repair": {"drift": "heal", "missing": "recreate", "stuck": "report"},

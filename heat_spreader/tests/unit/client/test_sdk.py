@@ -96,9 +96,14 @@ class TestResources(fake_api.ApiTest):
             status_code=202,
             json=fake_api.stack(status="CONVERGING"),
         )
-        for action in ("check", "retry", "force-failover"):
+        for action, method in (
+            ("check", "check"),
+            ("retry", "retry"),
+            ("failback", "failback_now"),
+            ("force-failover", "force_failover"),
+        ):
             web = sdk_stack.Stack.existing(id="web")
-            self.assertIs(web, getattr(web, action.replace("-", "_"))(self.proxy))
+            self.assertIs(web, getattr(web, method)(self.proxy))
             self.assertEqual(("CONVERGING", fake_api.STACK_ID), (web.status, web.id))
             self.assertEqual(("POST /stacks/web/actions", {action: None}), self.writes[-1])
 

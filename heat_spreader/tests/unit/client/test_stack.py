@@ -71,6 +71,7 @@ class TestCreate(fake_api.ApiTest):
             *("--timeout", "20", "--min-clouds", "2", "--rounding", "ceil", "--surge", "0"),
             *("--rebalance", "gradual", "--rebalance-step", "3", "--on-drift", "report"),
             *("--on-missing", "move", "--on-stuck", "retry"),
+            *("--failback", "manual", "--failback-batch", "4"),
         )
         self.assertEqual(
             {
@@ -87,7 +88,7 @@ class TestCreate(fake_api.ApiTest):
                 "parameters": {"flavor": "m1.tiny", "key": "a=b"},
                 "tags": ["shop", "blue"],
                 "failover": {"rule": "ordered", "toleration": 0},
-                "failback": {"stable": 30},
+                "failback": {"mode": "manual", "stable": 30, "batch": 4},
                 "rebalance": {"mode": "gradual", "step": 3},
                 "repair": {"drift": "report", "missing": "move", "stuck": "retry"},
                 "members": [
@@ -557,7 +558,7 @@ class TestSet(fake_api.ApiTest):
                 "parameters": {"flavor": "c", "image": "b"},
                 "tags": ["old", "new"],
                 "failover": {"rule": "even", "toleration": 5},
-                "failback": {"stable": 6},
+                "failback": {"mode": "auto", "stable": 6, "batch": None},
                 "rebalance": {"mode": "on-demand", "step": 1},
                 "repair": {"drift": "ignore", "missing": "recreate", "stuck": "report"},
             },
@@ -644,7 +645,7 @@ class TestActions(fake_api.ApiTest):
     def test_check_and_retry(self):
         self.has_actions("a")
         self.has_actions("b")
-        for verb in ("check", "retry", "failover"):
+        for verb in ("check", "retry", "failback", "failover"):
             run = self.works("stack", verb, "a", "b")
             self.assertEqual(("", ""), (run.out, run.err))
         self.assertEqual(
@@ -653,6 +654,8 @@ class TestActions(fake_api.ApiTest):
                 ("POST /stacks/b/actions", {"check": None}),
                 ("POST /stacks/a/actions", {"retry": None}),
                 ("POST /stacks/b/actions", {"retry": None}),
+                ("POST /stacks/a/actions", {"failback": None}),
+                ("POST /stacks/b/actions", {"failback": None}),
                 ("POST /stacks/a/actions", {"force-failover": None}),
                 ("POST /stacks/b/actions", {"force-failover": None}),
             ],

@@ -14,6 +14,8 @@
 What is asserted is what the Heats hold afterwards, and what an operator is told.
 """
 
+import itertools
+
 from heat_spreader.db import brakes as db_brakes
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import events as db_events
@@ -165,6 +167,125 @@ class TestBrake(OutageTest):
         self.engine.observer.refresh()
         on = db_brakes.list_brakes(self.world.ctx)[""]
         self.assertIsNone(on.engaged_at)
+
+
+class TestReturn(world.WorldTest):
+    toleration, stable = 3, 8
+
+    def setUp(self):
+        super().setUp()
+        self.web = self.make()
+
+    def make(self, name="web", **more):
+        web = self.world.create_stack(
+            name=name, toleration=self.toleration, stable=self.stable, **more
+        )
+        self.world.settle(web, self.engine)
+        return web
+
+    def cut(self):
+        self.heats["cloud3"].fault("refuse")
+
+    def mend(self):
+        self.heats["cloud3"].heal()
+
+    def is_out(self, web=None):
+        return self.world.members(web or self.web)["cloud3"].out_since is not None
+
+    def fail_over(self, *engines):
+        engines = engines or (self.engine,)
+        self.cut()
+        self.world.until(lambda: self.world.units()[:2] == (7, 3), *engines)
+        self.mend()
+        cloud = self.world.cloud("cloud3")
+        return (
+            self.world.until(lambda: self.world.cloud("cloud3").verdict == "healthy", *engines)
+            and cloud.relapses
+        )
+
+    def test_each_relapse_makes_it_wait_longer(self):
+        """Over restarts of the engine, too: what happened before is in the database."""
+        waited = []
+        for _ in range(3):
+            self.fail_over(self.world.engine("next"))
+            waited.append(
+                self.world.until(lambda: not self.is_out(), self.world.engine("and next"))
+            )
+            self.world.settle(self.web, self.engine)
+        self.assertEqual(2, self.world.cloud("cloud3").relapses)
+        for seconds, expected in zip(waited, (8, 16, 32), strict=True):
+            self.assertTrue(expected - 3 <= seconds <= expected + 2, waited)
+
+    def test_after_a_long_time_it_is_well_again(self):
+        self.fail_over()
+        self.world.until(lambda: not self.is_out(), self.engine)
+        self.clock.advance(3601)
+        self.world.settle(self.web, self.engine)
+        self.fail_over()
+        self.assertEqual(0, self.world.cloud("cloud3").relapses)
+
+    def test_a_cloud_that_comes_and_goes(self):
+        """Once its units have been replaced they stay so, however often it seems to be back."""
+        for _ in range(12):
+            self.cut()
+            self.world.run(self.engine, seconds=9)
+            self.mend()
+            self.world.run(self.engine, seconds=9)
+        self.assertEqual(1, len(self.world.events(self.web, "stack.failover")))
+        self.assertEqual([], self.world.events(self.web, "stack.failback"))
+        self.assertEqual((7, 3), self.world.units()[:2])
+
+    def test_by_hand(self):
+        self.world.change(self.web, failback_mode="manual")
+        self.fail_over()
+        self.world.run(self.engine, seconds=60)
+        self.assertTrue(self.is_out())
+        self.assertIn("say failback", self.world.members(self.web)["cloud3"].status_reason)
+        db_stacks.failback(self.world.ctx, self.web)
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        self.assertFalse(self.world.members(self.web)["cloud3"].recalled)
+        [event] = self.world.events(self.web, "stack.recall")
+        self.assertEqual("Failback asked for: cloud3 healthy again at this time.", event.message)
+
+    def test_what_is_away_is_not_recalled(self):
+        self.world.change(self.web, failback_mode="manual")
+        self.cut()
+        self.world.until(lambda: self.is_out(), self.engine)
+        db_stacks.failback(self.world.ctx, self.web)
+        self.mend()
+        self.world.run(self.engine, seconds=30)
+        self.assertTrue(self.is_out())
+        # It was back when a user said so, and then it went away before anybody acted.
+        db_stacks.failback(self.world.ctx, self.web)
+        self.assertTrue(self.world.members(self.web)["cloud3"].recalled)
+        self.cut()
+        self.engine.look("cloud3")
+        self.world.until(lambda: self.world.cloud("cloud3").verdict == "unreachable", self.engine)
+        self.mend()
+        self.world.run(self.engine, seconds=30)
+        self.assertTrue(self.is_out())
+
+    def test_in_batches(self):
+        """Never fewer units than before, and no more than a batch at a time on the way."""
+        many = self.make("many", count=40, failback_batch=3)
+        self.cut()
+        self.world.until(lambda: self.is_out(many), self.engine)
+        self.world.settle(many, self.engine)
+        [lost] = [m for m in self.heats["cloud3"].live() if m.name == "many"]
+        self.heats["cloud3"].stacks.pop(lost.id, None)
+        self.mend()
+        seen = []
+
+        def watch():
+            now = self.world.units("many")
+            if not seen or seen[-1] != now:
+                seen.append(now)
+            return now == (24, 8, 8)
+
+        self.world.until(watch, self.engine, limit=300)
+        for before, after in itertools.pairwise(seen):
+            self.assertGreaterEqual(sum(u or 0 for u in after), 40, seen)
+            self.assertLessEqual((after[2] or 0) - (before[2] or 0), 3, seen)
 
 
 class TestNoToleration(OutageTest):

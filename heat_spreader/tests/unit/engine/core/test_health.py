@@ -459,6 +459,13 @@ BRAKE = {
 }
 
 
+class TestRelapses(base.BaseTestCase):
+    def test_soon_after_it_came_back(self):
+        for returned, expected in ((None, 0), (0, 3), (60, 3), (61, 0)):
+            at = None if returned is None else NOW - datetime.timedelta(seconds=returned)
+            self.assertEqual(expected, health.relapses(2, at, NOW, 60.0), returned)
+
+
 class TestBrake(base.BaseTestCase):
     def test_when_it_is_on(self):
         wrong = []

@@ -751,6 +751,85 @@ class TestStanding(base.BaseTestCase):
         self.assertEqual(list(self.TABLE), found)
 
 
+class TestReturn(base.BaseTestCase):
+    """When a cloud that came back is let back in, and how its units get there."""
+
+    def out(self, seconds, stack_=None, **changes):
+        decided = plan.plan(stack_ or STACK, seed(three=back(seconds) | changes), NOW)
+        return decided
+
+    def test_the_window_is_doubled_at_each_relapse(self):
+        for relapses, window in ((0, 300), (1, 600), (2, 1200), (3, 2400), (4, 3600), (99, 3600)):
+            before = self.out(window - 1, relapses=relapses)
+            self.assertEqual((frozenset("c"), 1), (before.out, before.wake_in), relapses)
+            self.assertEqual(frozenset(), self.out(window, relapses=relapses).out, relapses)
+        view = self.out(0, relapses=2).views["c"]
+        self.assertIn("must stay healthy for 1200 s more", view.reason)
+        self.assertIn("went away again 2 time(s)", view.reason)
+
+    def test_the_ceiling_is_no_less_than_the_window(self):
+        wanted = stack(stable=7200)
+        self.assertEqual(frozenset("c"), self.out(7199, wanted, relapses=5).out)
+        self.assertEqual(frozenset(), self.out(7200, wanted, relapses=5).out)
+        self.assertEqual(frozenset(), self.out(0, stack(stable=0), relapses=5).out)
+
+    def test_by_hand(self):
+        wanted = stack(failback=values.Failback.MANUAL)
+        decided = self.out(10**6, wanted)
+        self.assertEqual((frozenset("c"), None), (decided.out, decided.wake_in))
+        self.assertIn("when you say failback", decided.views["c"].reason)
+        self.assertEqual(frozenset(), self.out(0, wanted, recalled=True).out)
+
+    def test_a_user_need_not_wait(self):
+        self.assertEqual(frozenset(), self.out(0, recalled=True, relapses=9).out)
+        for doubt in (SUSPECT, REFUSING, {"seen": False}):
+            decided = self.out(0, recalled=True, **doubt)
+            self.assertEqual(frozenset("c"), decided.out, doubt)
+
+    def returned(self, one, two, three, batch=2, **changes):
+        """They stood in for it; its units are to go back."""
+        members = [
+            make_member("a", ".6", one),
+            make_member("b", ".2", two),
+            make_member("c", ".2", three, **back(STABLE) | changes),
+        ]
+        return plan.plan(stack(count=20, batch=batch), members, NOW)
+
+    def test_in_batches(self):
+        decided = self.returned(14, 6, 0)
+        self.assertEqual(["c 0→2"], told(decided.steps))
+        self.assertEqual(frozenset("c"), decided.returning)
+        again = {"out": False, "returning": True}
+        self.assertEqual([], told(self.returned(14, 6, 2, **again | busy(0, 2)).steps))
+        decided = self.returned(14, 6, 2, **again)
+        self.assertEqual(["b 6→4"], told(decided.steps))
+        decided = self.returned(14, 4, 2, **again)
+        self.assertEqual(["c 2→4"], told(decided.steps))
+        decided = self.returned(14, 4, 4, **again)
+        self.assertEqual(["a 14→12"], told(decided.steps))
+        decided = self.returned(12, 4, 4, **again)
+        self.assertEqual(([], frozenset()), (told(decided.steps), decided.returning))
+
+    def test_a_batch_is_a_tenth_of_the_count_where_nothing_is_said(self):
+        for count, batch in ((20, 4), (100, 10), (300, 30)):
+            members = [
+                make_member("a", ".8", count),
+                make_member("b", ".2", 0, **back(STABLE)),
+            ]
+            decided = plan.plan(stack(count=count), members, NOW)
+            self.assertEqual([f"b 0→{batch}"], told(decided.steps))
+
+    def test_what_ran_on_there_is_counted_and_not_moved(self):
+        decided = plan.plan(stack(batch=1), seed(three=back(STABLE), units=(7, 3, 2)), NOW)
+        self.assertEqual(["a 7→6", "b 3→2"], told(decided.steps))
+
+    def test_away_again(self):
+        """It is out once more, and no longer on its way back."""
+        decided = self.returned(14, 6, 2, out=False, returning=True, **unreachable(TOLERATION))
+        self.assertEqual((frozenset("c"), frozenset()), (decided.out, decided.returning))
+        self.assertEqual([], told(decided.steps))
+
+
 BRAKE = {"brake": "The brake is on.", "braked_at": ago(30)}
 
 
