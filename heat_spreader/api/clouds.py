@@ -20,6 +20,7 @@ from oslo_config import cfg
 import pecan
 
 from heat_spreader import context
+from heat_spreader import exception
 from heat_spreader import policies
 from heat_spreader.api import expose
 from heat_spreader.api import lookup
@@ -37,6 +38,7 @@ def _views(
     # How busy a shared cloud is with the stacks of others is no business of a project's.
     whose = None if policies.sees_all_projects(ctx) else ctx.project_id
     used = db_clouds.count_members(ctx, rows, whose)
+    units = db_clouds.count_units(ctx, rows, whose)
     _, observations = db_clouds.list_observations(ctx, rows)
     views = {}
     for cloud in rows.values():
@@ -51,13 +53,17 @@ def _views(
             "shared": cloud.shared,
             "project_id": cloud.project_id,
             "cordoned": cloud.cordoned,
+            "cordoned_until": cloud.cordoned_until,
             "draining": cloud.draining,
+            "draining_until": cloud.draining_until,
+            "lost": cloud.lost,
             "verdict": cloud.verdict,
             "verdict_since": cloud.verdict_since,
             "verdict_reason": cloud.verdict_reason,
             "last_probe_at": latest.observed_at if latest else None,
             "latency_ms": latest.latency_ms if latest else None,
             "stacks": used.get(cloud.id, 0),
+            "units": units.get(cloud.id, 0),
             "created_at": cloud.created_at,
             "updated_at": cloud.updated_at,
         }
@@ -66,6 +72,23 @@ def _views(
 
 def _view(ctx: context.RequestContext, cloud: models.Cloud) -> dict[str, Any]:
     return _views(ctx, [cloud])[cloud.id]
+
+
+def _columns(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user wants of a cloud, with the ends of what is planned as times.
+
+    :raises Invalid: an end without that which ends
+    """
+    values = dict(body)
+    for flag in ("cordoned", "draining"):
+        until = f"{flag}_until"
+        if body.get(until) is not None:
+            if not body.get(flag):
+                raise exception.Invalid(reason=f"{until}: give it together with {flag}: true")
+            values[until] = expose.moment(body[until], until)
+        elif flag in body:
+            values[until] = None
+    return values
 
 
 def _target(cloud: models.Cloud) -> Mapping[str, Any]:
@@ -111,7 +134,7 @@ class Clouds(expose.Controller):
     ) -> dict[str, Any]:
         row = lookup.cloud(ctx, cloud)
         policies.authorize(ctx, "spreader:cloud:update", _target(row))
-        return _view(ctx, db_clouds.update_cloud(ctx, row.id, body))
+        return _view(ctx, db_clouds.update_cloud(ctx, row.id, _columns(body)))
 
     @expose.expose("spreader:cloud:delete", status=204)
     def delete(self, ctx: context.RequestContext, cloud: str) -> None:

@@ -48,21 +48,7 @@ def _view(event: models.Event) -> dict[str, Any]:
 
 def _since(query: Mapping[str, str]) -> datetime.datetime | None:
     """The time in naive UTC, as the database has it."""
-    if "since" not in query:
-        return None
-    try:
-        # The "+" of an offset arrives as a blank if the client did not escape it.
-        date, _, clock = query["since"].partition("T")
-        moment = datetime.datetime.fromisoformat(
-            f"{date}T{clock.replace(' ', '+')}" if clock else date
-        )
-        if moment.tzinfo is not None:
-            moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):
-        raise exception.Invalid(
-            reason=f"since: '{query['since'][:60]}' is not a time like 2026-01-31T23:59:59Z"
-        ) from None
-    return moment
+    return expose.moment(query["since"], "since") if "since" in query else None
 
 
 def _list(

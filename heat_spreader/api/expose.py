@@ -117,6 +117,26 @@ def expose(
     return decorate
 
 
+def moment(text: str, name: str) -> datetime.datetime:
+    """A time that a client wrote, in naive UTC, as the database has it.
+
+    :raises Invalid: it is none
+    """
+    try:
+        # The "+" of an offset arrives as a blank if the client did not escape it.
+        date, _, clock = text.partition("T")
+        found = datetime.datetime.fromisoformat(
+            f"{date}T{clock.replace(' ', '+')}" if clock else date
+        )
+        if found.tzinfo is not None:
+            found = found.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise exception.Invalid(
+            reason=f"{name}: '{text[:60]}' is not a time like 2026-01-31T23:59:59Z"
+        ) from None
+    return found
+
+
 # --- in -------------------------------------------------------------------------------------------
 
 

@@ -223,7 +223,15 @@ CLOUD_CREATE = _object(
     {"name": CLOUD_NAME, "kind": _choice("config"), **_CLOUD}, required=["name"]
 )
 CLOUD_UPDATE = _object(
-    {"name": CLOUD_NAME, "cordoned": BOOLEAN, "draining": BOOLEAN, **_CLOUD},
+    {
+        "name": CLOUD_NAME,
+        "cordoned": BOOLEAN,
+        "cordoned_until": _or_null(LINE),
+        "draining": BOOLEAN,
+        "draining_until": _or_null(LINE),
+        "lost": BOOLEAN,
+        **_CLOUD,
+    },
     minProperties=1,
 )
 

@@ -64,6 +64,7 @@ _LOOKED_AT = sa.select(
     _CLOUDS.c.verdict,
     _CLOUDS.c.verdict_since,
     _CLOUDS.c.verdict_rule,
+    _CLOUDS.c.lost,
 )
 
 

@@ -134,9 +134,11 @@ def update_cloud(
         cloud = session.execute(_THE_CLOUD, asked).one_or_none()
         if cloud is None:
             raise exception.CloudNotFound(cloud=cloud_id)
-        before = {column: getattr(cloud, column) for column in values}
+        before = {column: _plain(getattr(cloud, column)) for column in values}
         session.execute(_UPDATE, {**values, "updated_at": db_api.now(session), **asked})
         cloud = session.execute(_THE_CLOUD, asked).one()
+        if values.get("lost") and not before["lost"]:
+            db_rounds.drop_floors(session, cloud_id)
         db_rounds.nudge_cloud(session, cloud_id, cloud.updated_at)
         db_events.add_event(
             session,
@@ -145,9 +147,42 @@ def update_cloud(
             f"Changed: {', '.join(sorted(values))}.",
             cloud=cloud,
             before=before,
-            after=dict(values),
+            after={column: _plain(value) for column, value in values.items()},
         )
         return cloud
+
+
+def _plain(value: Any) -> Any:
+    """As an event keeps it."""
+    return value.isoformat() if isinstance(value, datetime.datetime) else value
+
+
+@db_api.retry
+def end_planned(ctx: context.RequestContext) -> list[str]:
+    """Lift the cordons and end the drains whose time is over; says which, in words."""
+    ended = []
+    with db_api.reader(ctx) as session:
+        moment = db_api.now(session)
+        over = session.execute(_OVER, {"moment": moment}).all()
+    for row in over:
+        for flag, said in (("cordoned", "The cordon"), ("draining", "The drain")):
+            until = getattr(row, f"{flag}_until")
+            if not getattr(row, flag) or until is None or until > moment:
+                continue
+            with db_api.writer(ctx) as session:
+                # Unless somebody has just decided otherwise, or another engine was first.
+                changed = session.execute(
+                    sa.update(_CLOUDS)
+                    .where(_CLOUDS.c.id == row.id, _CLOUDS.c[f"{flag}_until"] == until)
+                    .values({flag: False, f"{flag}_until": None, "updated_at": moment})
+                )
+                if changed.rowcount != 1:
+                    continue
+                message = f"{said} of cloud '{row.name}' is over, as was asked for."
+                db_events.add_event(session, ctx, f"cloud.{flag}.end", message, cloud=row)
+                db_rounds.nudge_cloud(session, row.id, moment)
+                ended.append(message)
+    return ended
 
 
 @db_api.retry
@@ -170,6 +205,24 @@ def delete_cloud(ctx: context.RequestContext, cloud_id: str) -> None:
         except db_exc.DBReferenceError:
             # A member came in between the count and the delete; the foreign key settles the race.
             raise exception.CloudInUse(cloud=cloud.name, stacks=1) from None
+
+
+@db_api.retry
+def count_units(
+    ctx: context.RequestContext, cloud_ids: Iterable[str], project_id: str | None = None
+) -> dict[str, int]:
+    """How many units this project, all for None, holds in each of these clouds."""
+    query = (
+        sa.select(models.Member.cloud_id, sa.func.sum(models.Member.held))
+        .where(models.Member.cloud_id.in_(list(cloud_ids)))
+        .group_by(models.Member.cloud_id)
+    )
+    if project_id is not None:
+        query = query.join_from(models.Member, models.Stack).where(
+            models.Stack.project_id == project_id
+        )
+    with db_api.reader(ctx) as session:
+        return {cloud_id: int(units) for cloud_id, units in session.execute(query)}
 
 
 @db_api.retry
@@ -228,6 +281,12 @@ _SEE_AGAIN = sa.update(_SEEN).where(
 _SEEN_OF = sa.select(_SEEN).where(_SEEN.c.cloud_id.in_(sa.bindparam("cloud_ids", expanding=True)))
 _HAS_ADOPTED = sa.select(_ADOPTED.label("adopted"))
 _GRAVES = sa.select(_TOMBSTONES).where(_TOMBSTONES.c.cloud_id == sa.bindparam("cloud"))
+_OVER = sa.select(_CLOUDS).where(
+    sa.or_(
+        _CLOUDS.c.cordoned_until <= sa.bindparam("moment"),
+        _CLOUDS.c.draining_until <= sa.bindparam("moment"),
+    )
+)
 _VERDICT = sa.update(_CLOUDS).where(
     _CLOUDS.c.id == sa.bindparam("cloud"), _CLOUDS.c.verdict == sa.bindparam("before")
 )

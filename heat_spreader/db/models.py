@@ -79,6 +79,13 @@ class Cloud(Base):
     shared: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
     cordoned: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
     draining: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    # When these end by themselves.
+    cordoned_until: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    draining_until: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # Declared so by an administrator: whatever it had does not run any more.
+    lost: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
     updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
 

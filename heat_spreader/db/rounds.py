@@ -91,6 +91,11 @@ _NUDGE = sa.update(_STACKS).where(_THESE_STACKS).values(due_at=sa.bindparam("mom
 _WANTED_NOW = sa.select(_STACKS.c.generation, _STACKS.c.request_id, _STACKS.c.due_at).where(
     _THIS_STACK
 )
+_DROP_FLOORS = (
+    sa.update(_MEMBERS)
+    .where(_MEMBERS.c.stack_id.in_(sa.bindparam("stack_ids", expanding=True)))
+    .values(floor=None)
+)
 _BRAKES = sa.select(models.Brake.__table__).where(
     models.Brake.scope.in_(sa.bindparam("scopes", expanding=True))
 )
@@ -400,6 +405,14 @@ def nudge_cloud(session: orm.Session, cloud_id: str, moment: datetime.datetime) 
     ids = connection.scalars(_STACKS_IN, {"cloud": cloud_id}).all()
     for start in range(0, len(ids), 500):  # keep the IN list within every backend
         connection.execute(_NUDGE, {"stack_ids": ids[start : start + 500], "moment": moment})
+
+
+def drop_floors(session: orm.Session, cloud_id: str) -> None:
+    """End the floors of the stacks with a member in this cloud."""
+    connection = session.connection()
+    ids = connection.scalars(_STACKS_IN, {"cloud": cloud_id}).all()
+    for start in range(0, len(ids), 500):
+        connection.execute(_DROP_FLOORS, {"stack_ids": ids[start : start + 500]})
 
 
 @db_api.retry

@@ -157,6 +157,9 @@ class Observer:
         """Start lanes for clouds that were registered, end those of clouds that are gone."""
         ctx = context.engine_context()
         self._look_at_brakes(ctx)
+        if ended := db_clouds.end_planned(ctx):
+            LOG.info("Planned work is over: %s", "; ".join(ended))
+            self._sweep()
         registered = {cloud.id: cloud for cloud in db_clouds.list_clouds(ctx, None)}
         for cloud_id, cloud in registered.items():
             lane = self._lanes.get(cloud_id)
@@ -374,6 +377,7 @@ class Observer:
                     row.id, values.Verdict(row.verdict), row.verdict_since, row.verdict_rule
                 )
                 for row in clouds
+                if not row.lost  # somebody knows what became of it
             ],
             now,
             held,

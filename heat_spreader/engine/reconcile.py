@@ -669,7 +669,9 @@ class Round:
                 "member.left",
                 f"Cloud '{member.cloud.name}' is no longer part of the stack.",
             )
-        elif self._stack.forget and not self._in_sight(member) and member.owned:
+        elif member.owned and (
+            member.cloud.lost or (self._stack.forget and not self._in_sight(member))
+        ):
             self._event(
                 member,
                 "member.forgotten",
@@ -943,6 +945,7 @@ def _value(member: models.Member, seen: Columns, in_sight: bool) -> values.Membe
         confirmed=get("confirmed"),
         out=member.out_since is not None,
         floor=member.floor,
+        lost=cloud.lost,
         returning=member.coming_back,
         recalled=member.recalled,
         relapses=cloud.relapses,

@@ -15,6 +15,9 @@
 import argparse
 from collections.abc import Iterable
 from collections.abc import Sequence
+import datetime
+import sys
+import time
 from typing import Any
 
 from osc_lib import exceptions
@@ -41,8 +44,12 @@ FIELDS = (
     "last_probe_at",
     "latency_ms",
     "cordoned",
+    "cordoned_until",
     "draining",
+    "draining_until",
+    "lost",
     "stacks",
+    "units",
     "project_id",
     "created_at",
     "updated_at",
@@ -53,6 +60,8 @@ FORMATS = {
     "verdict_reason": columns.Sentence,
     "last_probe_at": columns.Plain,
     "latency_ms": columns.Plain,
+    "cordoned_until": columns.Plain,
+    "draining_until": columns.Plain,
 }
 
 
@@ -131,16 +140,30 @@ class ListCloud(command.Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        titles = ["Name", "Verdict", "Since", "Latency ms", "Stacks", "Shared"]
-        fields = ["name", "verdict", "verdict_since", "latency_ms", "stacks", "shared"]
+        titles = ["Name", "Verdict", "Since", "Latency ms", "Planned", "Stacks", "Units", "Shared"]
+        fields = [
+            *("name", "verdict", "verdict_since", "latency_ms", "planned", "stacks", "units"),
+            "shared",
+        ]
         if parsed_args.long:
             titles += ["Verdict Reason", "Config Cloud", "Region", "Description", "ID"]
             fields += ["verdict_reason", "config_cloud", "region", "description", "id"]
         formats = {**FORMATS, "verdict_since": columns.Age}
         clouds = sdk_cloud.Cloud.list(plugin.client(self.app))
         return titles, (
-            utils.get_item_properties(cloud, fields, formatters=formats) for cloud in clouds
+            utils.get_dict_properties(
+                {**cloud.to_dict(), "planned": _planned(cloud)}, fields, formatters=formats
+            )
+            for cloud in clouds
         )
+
+
+def _planned(cloud: sdk_cloud.Cloud) -> str:
+    """What an operator has said of a cloud, in a word."""
+    for word in ("lost", "draining", "cordoned"):
+        if getattr(cloud, word):
+            return word
+    return ""
 
 
 class ShowCloud(command.ShowOne):
@@ -175,12 +198,27 @@ class SetCloud(command.ShowOne):
         parser.add_argument("--region", metavar="REGION", help="The region to use.")
         parser.add_argument("--description", metavar="TEXT", help="A note for people.")
         _add_sharing(parser)
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument(
+            "--lost",
+            action="store_true",
+            default=None,
+            help="Declare that nothing runs there any more and nothing will (administrators only): what "
+            "stacks had there is replaced at once, whatever the brake and their surge say, and what is to be "
+            "deleted there is not waited for.",
+        )
+        group.add_argument(
+            "--not-lost",
+            action="store_false",
+            dest="lost",
+            help="Take that back. What is found there is counted as it is.",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         changes = {
             field: getattr(parsed_args, field)
-            for field in ("name", "config_cloud", "region", "description", "shared")
+            for field in ("name", "config_cloud", "region", "description", "shared", "lost")
             if getattr(parsed_args, field) is not None
         }
         if not changes:
@@ -215,3 +253,138 @@ class DeleteCloud(command.Command):
             for name in parsed_args.clouds:
                 with each.tried(name):
                     sdk_cloud.Cloud.existing(id=name).delete(client)
+
+
+def _add_clouds(parser: argparse.ArgumentParser, what_for: str) -> None:
+    parser.add_argument(
+        "clouds",
+        metavar="<cloud>",
+        type=arguments.identity,
+        nargs="+",
+        help=f"Names or ids of the clouds {what_for}.",
+    )
+
+
+def _add_end(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--until",
+        metavar="TIME",
+        help="When it ends by itself, like 2026-01-31T23:59:59Z (default: never).",
+    )
+    group.add_argument(
+        "--for",
+        dest="seconds",
+        metavar="SECONDS",
+        type=arguments.number,
+        help="After how many seconds it ends by itself.",
+    )
+
+
+def _plan(this: command.Command, args: argparse.Namespace, **changes: Any) -> None:
+    """Ask the same of each cloud."""
+    if getattr(args, "seconds", None) is not None:
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=args.seconds)
+        args.until = end.isoformat(timespec="seconds")
+    if getattr(args, "until", None) is not None:
+        (flag,) = changes
+        changes[f"{flag}_until"] = args.until
+    client = plugin.client(this.app)
+    with batch.Batch(this.log, args.clouds) as each:
+        for name in args.clouds:
+            with each.tried(name):
+                cloud = sdk_cloud.Cloud.existing(id=name)
+                for field, value in changes.items():
+                    setattr(cloud, field, value)
+                cloud.commit(client)
+
+
+class CordonCloud(command.Command):
+    """Give clouds no new units; what runs there stays."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_clouds(parser, "that get nothing new")
+        _add_end(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        _plan(self, parsed_args, cordoned=True)
+
+
+class UncordonCloud(command.Command):
+    """Give clouds units again."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_clouds(parser, "that get units again")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        _plan(self, parsed_args, cordoned=False)
+
+
+class DrainCloud(command.Command):
+    """Move all units of clouds to other ones, for example before work on them.
+
+    The weight that each stack has there goes to its other clouds by its failover rule. These are raised
+    first, so no stack ever has fewer units. 'openstack spreader cloud show' tells how many units are left.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_clouds(parser, "to drain")
+        _add_end(parser)
+        parser.add_argument(
+            "--wait",
+            action="store_true",
+            help="Wait until no units are left there, and tell how many are whenever that changes. Ctrl-C "
+            "ends the waiting only; the service goes on with the work.",
+        )
+        parser.add_argument(
+            "--wait-timeout",
+            metavar="SECONDS",
+            type=arguments.number,
+            default=3600,
+            help="With --wait, give up after this many seconds (default: 3600) with exit code 1; the "
+            "service goes on with the work.",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        _plan(self, parsed_args, draining=True)
+        if parsed_args.wait:
+            self._wait(parsed_args)
+
+    def _wait(self, args: argparse.Namespace) -> None:
+        client = plugin.client(self.app)
+        end = time.monotonic() + args.wait_timeout
+        left: dict[str, int | None] = dict.fromkeys(args.clouds)
+        pause = 0.2
+        while any(units != 0 for units in left.values()):
+            for name, before in left.items():
+                cloud = sdk_cloud.Cloud.existing(id=name).fetch(client, skip_cache=True)
+                left[name] = cloud.units
+                if cloud.units != before:
+                    print(
+                        f"{cloud.name}: {cloud.units} unit(s) left ({cloud.verdict})",
+                        file=sys.stderr,
+                    )
+            if time.monotonic() > end:
+                raise exceptions.CommandError(
+                    f"There are still units left after {args.wait_timeout} s; the service goes on with it."
+                )
+            time.sleep(pause)
+            pause = min(1.5 * pause, 2.0)
+
+
+class UndrainCloud(command.Command):
+    """Let units come back to clouds that were drained."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_clouds(parser, "that get their units back")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        _plan(self, parsed_args, draining=False)

@@ -39,7 +39,12 @@ class Cloud(resource.Resource):
     shared = resource.Body("shared", type=bool)
     project_id = resource.Body("project_id")
     cordoned = resource.Body("cordoned", type=bool)
+    #: When it ends by itself; None: never.
+    cordoned_until = resource.Body("cordoned_until")
     draining = resource.Body("draining", type=bool)
+    draining_until = resource.Body("draining_until")
+    #: An administrator has declared it so: whatever it had does not run any more.
+    lost = resource.Body("lost", type=bool)
     verdict = resource.Body("verdict")
     verdict_since = resource.Body("verdict_since")
     verdict_reason = resource.Body("verdict_reason")
@@ -47,5 +52,7 @@ class Cloud(resource.Resource):
     latency_ms = resource.Body("latency_ms")
     #: How many stacks have a member here.
     stacks = resource.Body("stacks", type=int)
+    #: How many units these hold here.
+    units = resource.Body("units", type=int)
     created_at = resource.Body("created_at")
     updated_at = resource.Body("updated_at")

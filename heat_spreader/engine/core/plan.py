@@ -137,6 +137,8 @@ def standing(
 
     A brake leaves each of them as it is: nobody goes out or comes back, and nobody is drained.
     """
+    if member.lost:
+        return Standing.DOWN
     if member.out and (braked(stack) or not _returned(stack, member, now)):
         return Standing.DOWN
     if member.verdict is Verdict.UNREACHABLE and _fails_over_in(stack, member, now) <= 0:
@@ -270,6 +272,10 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
                 f"Waits for the first look at {_names(m for m in members if _unseen(m))}.",
             )
             continue
+        if m.lost and m.leaving:
+            steps.append(Step(Action.FORGET, m.id, 0, m.held))
+            views[m.id] = View(MemberStatus.LEAVING, f"Cloud '{m.name}' is lost; it is forgotten.")
+            continue
         if standings[m.id] not in _VISIBLE:
             views[m.id] = _out_of_sight(stack, m, standings[m.id], share.reason, now)
             continue
@@ -360,7 +366,8 @@ def _bid(
         name=m.name,
         weight=m.weight,
         standing=stands,
-        held=m.held,
+        # What is known to be gone is neither in doubt nor counted against the surge.
+        held=0 if m.lost else m.held,
         # What is to leave, or is found there only now, does not displace units that run elsewhere.
         counted=(0 if m.leaving else m.share) if _kept(stack, stands) else None,
         minimum=0 if m.leaving else m.minimum,
@@ -576,6 +583,10 @@ def _out_of_sight(
     why: str,
     now: datetime.datetime,
 ) -> View:
+    if m.lost:
+        return View(
+            MemberStatus.OUT_OF_SIGHT, f"{why} (the cloud was declared lost; it is {m.verdict})"
+        )
     if stands is Standing.DOWN and m.verdict is Verdict.HEALTHY:
         left = max(0, stable(stack, m) - int(_age(m, now)))
         until = f"must stay healthy for {left} s more"
@@ -600,6 +611,8 @@ def _names(members: Iterable[values.Member]) -> str:
 
 def _unseen(m: values.Member) -> bool:
     """Nothing is wrong with the cloud: the first look at it, or the verdict on it, is to come."""
+    if m.lost:
+        return False
     if m.verdict is Verdict.UNKNOWN:
         return not m.verdict_reason
     return not m.seen and m.verdict is Verdict.HEALTHY
@@ -615,7 +628,7 @@ def _ledger(
 ) -> Ledger:
     visible = [m for m in members if standings[m.id] in _VISIBLE]
     confirmed = sum(m.confirmed for m in visible)
-    in_doubt = sum(m.held for m in members if standings[m.id] not in _VISIBLE)
+    in_doubt = sum(m.held for m in members if standings[m.id] not in _VISIBLE and not m.lost)
     asked = {step.member: step.units for step in steps}
     in_flight = sum(max(0, max(m.held, asked.get(m.id, 0)) - m.confirmed) for m in visible)
     apart = [
@@ -689,7 +702,8 @@ def _wake_in(
         if standings[m.id] is Standing.FROZEN and m.verdict is Verdict.UNREACHABLE:
             left = _fails_over_in(stack, m, now)
             moments += [left] if left < math.inf else []
-        if standings[m.id] is Standing.DOWN and m.verdict is Verdict.HEALTHY and not braked(stack):
+        waits = standings[m.id] is Standing.DOWN and m.verdict is Verdict.HEALTHY
+        if waits and not (m.lost or braked(stack)):
             if not m.seen:
                 moments.append(1.0)
             elif stack.failback is values.Failback.AUTO:
@@ -717,9 +731,10 @@ def _plan_delete(
         if stack.release or not m.owned:
             steps.append(Step(Action.FORGET, m.id))
             reason = "Its Heat stack is left as it is."
-        elif (not m.seen or m.verdict is not Verdict.HEALTHY) and stack.forget:
+        elif m.lost or ((not m.seen or m.verdict is not Verdict.HEALTHY) and stack.forget):
             steps.append(Step(Action.FORGET, m.id, 0, m.held))
-            reason = f"Cloud '{m.name}' is {m.verdict}; what may be left there is forgotten."
+            how = "lost" if m.lost else m.verdict
+            reason = f"Cloud '{m.name}' is {how}; what may be left there is forgotten."
         elif not m.seen or m.verdict is not Verdict.HEALTHY:
             reason = f"Cloud '{m.name}' is {m.verdict}: {m.verdict_reason}; deletion waits for it."
         elif m.phase is Phase.ABSENT:

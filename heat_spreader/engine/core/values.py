@@ -189,6 +189,7 @@ class Member:
     :ivar name: the cloud's name, for sentences
     :ivar seen: the deciding engine itself has listed this cloud, so it may write there
     :ivar out: the member was taken out of the allocation by a failover and has not been let back
+    :ivar lost: an administrator has declared the cloud lost: nothing runs there any more
     :ivar returning: it has been let back, and its units are still on their way
     :ivar recalled: a user wants its units back without any more waiting
     :ivar relapses: how many times in a row the cloud went away again soon after it had come back
@@ -240,6 +241,7 @@ class Member:
     check_asked: bool = False
     put_off: str = ""
     share: int | None = None
+    lost: bool = False
     returning: bool = False
     recalled: bool = False
     relapses: int = 0

@@ -37,6 +37,9 @@ def upgrade() -> None:
     ):
         op.add_column("observations", column)
     for column in (
+        sa.Column("cordoned_until", TIME, nullable=True),
+        sa.Column("draining_until", TIME, nullable=True),
+        sa.Column("lost", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("returned_at", TIME, nullable=True),
         sa.Column("relapses", sa.Integer(), nullable=False, server_default=sa.text("0")),
     ):

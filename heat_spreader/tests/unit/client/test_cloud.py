@@ -24,13 +24,17 @@ CLOUD = {
     "shared": True,
     "project_id": "project",
     "cordoned": False,
+    "cordoned_until": None,
     "draining": False,
+    "draining_until": None,
+    "lost": False,
     "verdict": "healthy",
     "verdict_since": "2026-01-01T00:00:00Z",
     "verdict_reason": "answers",
     "last_probe_at": "2026-01-01T00:00:00Z",
     "latency_ms": 12,
     "stacks": 1,
+    "units": 6,
     "created_at": "2026-01-01T00:00:00Z",
     "updated_at": "2026-01-01T00:00:00Z",
 }
@@ -67,7 +71,59 @@ class TestCloud(fake_api.ApiTest):
         [row] = self.works("cloud", "list", "--long", "-f", "json").json
         self.assertEqual("2026-01-01T00:00:00Z", row["Since"])
         self.assertEqual("answers", row["Verdict Reason"])
-        self.assertRegex(self.works("cloud", "list").out, r"\| healthy \| \d+ d +\| 12 +\|")
+        self.assertRegex(
+            self.works("cloud", "list").out, r"\| healthy \| \d+ d +\| 12 +\| +\| +1 \| +6 \|"
+        )
+
+    def test_what_is_planned_shows_in_the_list(self):
+        for word in ("cordoned", "draining", "lost"):
+            self.http.get(self.url("/clouds"), json={"clouds": [CLOUD | {word: True}]})
+            run = self.works("cloud", "list", "-f", "value", "-c", "Planned", "-c", "Units")
+            self.assertEqual(f"{word} 6\n", run.out)
+
+    def test_lost_and_not_lost(self):
+        self.http.patch(self.url("/clouds/cloud1"), json=CLOUD)
+        self.works("cloud", "set", "cloud1", "--lost")
+        self.works("cloud", "set", "cloud1", "--not-lost")
+        self.assertEqual([{"lost": True}, {"lost": False}], [body for _, body in self.writes])
+
+    def test_planned_work(self):
+        for name in ("a", "b"):
+            self.http.patch(self.url(f"/clouds/{name}"), json=CLOUD)
+        for verb, body in (
+            ("cordon", {"cordoned": True}),
+            ("uncordon", {"cordoned": False}),
+            ("drain", {"draining": True}),
+            ("undrain", {"draining": False}),
+        ):
+            self.works("cloud", verb, "a", "b")
+            self.assertEqual(
+                [("PATCH /clouds/a", body), ("PATCH /clouds/b", body)], self.writes[-2:]
+            )
+
+    def test_planned_work_with_an_end(self):
+        self.http.patch(self.url("/clouds/a"), json=CLOUD)
+        self.works("cloud", "cordon", "a", "--until", "2030-01-01T00:00:00Z")
+        self.assertEqual(
+            {"cordoned": True, "cordoned_until": "2030-01-01T00:00:00Z"}, self.writes[-1][1]
+        )
+        self.works("cloud", "drain", "a", "--for", "600")
+        self.assertRegex(self.writes[-1][1]["draining_until"], r"^\d{4}-\d\d-\d\dT[\d:]+\+00:00$")
+
+    def test_waiting_for_a_drain(self):
+        self.http.patch(self.url("/clouds/a"), json=CLOUD)
+        self.http.get(
+            self.url("/clouds/a"), [{"json": CLOUD | {"units": units}} for units in (6, 6, 2, 0)]
+        )
+        run = self.works("cloud", "drain", "a", "--wait")
+        self.assertEqual(
+            [f"cloud1: {units} unit(s) left (healthy)" for units in (6, 2, 0)],
+            run.err.splitlines(),
+        )
+        self.http.get(self.url("/clouds/a"), json=CLOUD)
+        run = self.spreader("cloud", "drain", "a", "--wait", "--wait-timeout", "0")
+        self.assertEqual(1, run.code)
+        self.assertIn("still units left after 0 s", run.err)
 
     def test_show(self):
         self.http.get(self.url("/clouds/cloud1"), json=CLOUD)

@@ -14,6 +14,7 @@
 What is asserted is what the Heats hold afterwards, and what an operator is told.
 """
 
+import datetime
 import itertools
 
 from heat_spreader.db import brakes as db_brakes
@@ -167,6 +168,102 @@ class TestBrake(OutageTest):
         self.engine.observer.refresh()
         on = db_brakes.list_brakes(self.world.ctx)[""]
         self.assertIsNone(on.engaged_at)
+
+    def test_lost_clouds_do_not_hold_it_on(self):
+        """Who declares them lost knows more than those who look."""
+        self.cut(1, 2, 3)
+        self.run_for(20)
+        for number in (1, 2, 3):
+            cloud = self.world.cloud(f"cloud{number}")
+            db_clouds.update_cloud(self.world.ctx, cloud.id, {"lost": True})
+        self.engine.observer.refresh()
+        self.assertEqual({}, self.held())
+        self.world.until(lambda: self.world.units()[3:] == (5, 5), self.engine)
+        self.run_for(5)
+        ledger = self.world.row(self.web).ledger
+        self.assertEqual((10, 0, 10), tuple(ledger[k] for k in ("confirmed", "in_doubt", "bound")))
+
+
+class TestPlanned(world.WorldTest):
+    """Cordon, drain and loss: what an operator says of a cloud."""
+
+    def setUp(self):
+        super().setUp()
+        self.web = self.world.create_stack()
+        self.world.settle(self.web, self.engine)
+
+    def plan(self, name="cloud3", **changes):
+        db_clouds.update_cloud(self.world.ctx, self.world.cloud(name).id, changes)
+
+    def units_in(self, name="cloud3"):
+        cloud = self.world.cloud(name)
+        return db_clouds.count_units(self.world.ctx, [cloud.id])[cloud.id]
+
+    def test_drain_and_undrain_under_load(self):
+        """The count is met at every moment, whatever a user asks for meanwhile."""
+        for heat in self.heats.values():
+            heat.seconds = 2.5
+        confirmed, counts = [], iter((12, 9, 15, 10))
+
+        def watch(wanted):
+            ledger = self.world.row(self.web).ledger
+            confirmed.append((ledger["confirmed"], ledger["desired"]))
+            return self.world.units() == wanted and self.world.at_rest(self.web)
+
+        self.plan(draining=True)
+        self.world.until(lambda: watch((7, 3, 0)), self.engine)
+        self.assertEqual(0, self.units_in())
+        self.plan(draining=False)
+        self.world.until(lambda: watch((6, 2, 2)), self.engine)
+        self.assertEqual(2, self.units_in())
+        self.assertEqual([], [c for c in confirmed if c[0] < 10])
+        for count in counts:
+            least = min(count, sum(self.world.units()))
+            self.world.change(self.web, count=count)
+            self.plan(draining=count % 2 == 0)
+            confirmed.clear()
+            self.world.until(lambda: watch(self.world.units()), self.engine)
+            self.assertEqual([], [c for c in confirmed if c[0] < least], count)
+
+    def test_cordon(self):
+        self.plan(cordoned=True)
+        self.world.change(self.web, count=20)
+        self.world.settle(self.web, self.engine)
+        self.assertEqual(2, self.world.units()[2])
+        self.plan(cordoned=False)
+        self.world.until(lambda: self.world.units() == (12, 4, 4), self.engine)
+
+    def test_it_ends_by_itself(self):
+        end = self.clock.now() + datetime.timedelta(seconds=30)
+        self.plan(draining=True, draining_until=end)
+        self.plan("cloud1", cordoned=True, cordoned_until=end)
+        self.world.until(lambda: self.world.units()[2] == 0, self.engine)
+        self.engine.observer.refresh()
+        self.assertTrue(self.world.cloud("cloud3").draining)
+        self.clock.advance(30)
+        other = self.world.engine("engine2")
+        for engine in (self.engine, other):
+            engine.observer.refresh()
+        self.assertFalse(self.world.cloud("cloud3").draining)
+        self.assertFalse(self.world.cloud("cloud1").cordoned)
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        for kind in ("cordoned", "draining"):
+            found = db_events.list_events(self.world.ctx, None, type=f"cloud.{kind}.end", limit=10)
+            self.assertEqual(1, len(found))
+
+    def test_lost_ends_floors(self):
+        self.world.change(self.web, failover_rule="proportional")
+        self.world.settle(self.web, self.engine)
+        self.heats["cloud3"].fault("refuse")
+        self.world.until(lambda: self.world.units()[:2] == (8, 2), self.engine)
+        self.assertEqual(6, self.world.members(self.web)["cloud1"].floor)
+        self.plan(lost=True)
+        self.assertIsNone(self.world.members(self.web)["cloud1"].floor)
+        # What is done for a cloud that is lost needs no answer of it.
+        self.world.change(self.web, deleting=True)
+        self.world.until(lambda: self.world.stack(self.web) is None, self.engine)
+        events = self.world.events(self.web, "member.forgotten")
+        self.assertEqual(["cloud3"], [event.cloud_name for event in events])
 
 
 class TestReturn(world.WorldTest):

@@ -831,6 +831,42 @@ class TestReturn(base.BaseTestCase):
 
 
 BRAKE = {"brake": "The brake is on.", "braked_at": ago(30)}
+LOST = {"lost": True, "verdict": Verdict.UNREACHABLE, "seen": False}
+
+
+class TestLost(base.BaseTestCase):
+    """An administrator has said that nothing runs there any more."""
+
+    def test_at_once_and_whatever_else_is_said(self):
+        for name, changes in {
+            "the toleration": {},
+            "the brake": BRAKE,
+            "a surge of none": {"surge": 0},
+            "the rule hold": {"rule": "hold"},
+        }.items():
+            decided = plan.plan(stack(**changes), seed(three=LOST), NOW)
+            self.assertEqual(10, decided.shares["a"] + decided.shares["b"], name)
+            self.assertEqual(0, decided.ledger.in_doubt, name)
+
+    def test_whatever_the_verdict(self):
+        for verdict in Verdict:
+            members = seed(three=LOST | {"verdict": verdict, "seen": verdict is Verdict.HEALTHY})
+            decided = plan.plan(STACK, members, NOW)
+            self.assertEqual(["a 6→7", "b 2→3"], told(decided.steps), verdict)
+            self.assertEqual(frozenset("c"), decided.out)
+            self.assertIsNone(decided.wake_in)
+            self.assertIn("declared lost", decided.views["c"].reason)
+
+    def test_what_is_to_go_is_not_waited_for(self):
+        decided = plan.plan(STACK, seed(three=LOST | {"leaving": True}), NOW)
+        self.assertIn("forget c", told(decided.steps))
+        decided = plan.plan(stack(deleting=True), seed(three=LOST), NOW)
+        self.assertEqual(["delete a", "delete b", "forget c"], told(decided.steps))
+
+    def test_found_again(self):
+        """It is let back like any other, with what runs there."""
+        decided = plan.plan(STACK, seed(three=back(STABLE), units=(7, 3, 2)), NOW)
+        self.assertEqual(["a 7→6", "b 3→2"], told(decided.steps))
 
 
 class TestBrake(base.BaseTestCase):
