@@ -54,9 +54,11 @@ class Snapshot:
     """One complete listing of a cloud.
 
     :ivar at: the database's time when the listing was asked for: what changed later is not in it
+    :ivar asked_at: the same moment by our own clock
     """
 
     at: datetime.datetime
+    asked_at: float
     heat_stacks: Mapping[str, heat.HeatStack]
 
 
@@ -83,6 +85,14 @@ class Settings:
     def fresh_for(self) -> float:
         """Age at which a reading no longer speaks for its observer."""
         return 3 * (self.probe_interval + self.probe_timeout)
+
+    @property
+    def trusted_for(self) -> float:
+        """Age at which a listing is no longer planned by; a lane that works renews it long before.
+
+        A process that stood still wakes with the listings from before.
+        """
+        return 2 * (self.probe_interval + self.probe_timeout)
 
     @property
     def spacing(self) -> float:
@@ -139,7 +149,10 @@ class Observer:
     def snapshot(self, cloud_id: str) -> Snapshot | None:
         """The latest good listing; None while this engine has none that it may rely on."""
         lane = self._lanes.get(cloud_id)
-        return lane.snapshot if lane else None
+        snapshot = lane.snapshot if lane else None
+        if snapshot and time.monotonic() - snapshot.asked_at > self._settings.trusted_for:
+            return None
+        return snapshot
 
     def hurry(self, cloud_id: str, *, doubt: bool = False) -> None:
         """Look at this cloud again soon: something was begun there.
@@ -235,7 +248,7 @@ class Observer:
             lane.snapshot = None
         else:
             at = look.moment - datetime.timedelta(seconds=time.monotonic() - started)
-            self._compare(ctx, cloud, lane, found, at)
+            self._compare(ctx, cloud, lane, found, at, started)
             self._bury_late_ones(cloud, found, look.graves)
         self._judge(ctx, look)
 
@@ -253,6 +266,7 @@ class Observer:
         lane: "_Lane",
         found: list[heat.HeatStack],
         at: datetime.datetime,
+        asked_at: float,
     ) -> None:
         """Keep the listing; nudge the stacks whose members it shows otherwise than they are stored.
 
@@ -265,7 +279,7 @@ class Observer:
             for heat_id in before.keys() | listed.keys()
             if (row := listed.get(heat_id)) is None or row != before.get(heat_id)
         ]
-        lane.snapshot = Snapshot(at, listed)
+        lane.snapshot = Snapshot(at, asked_at, listed)
         lane.busy = any(row.in_progress for row in found)
         stacks = set()
         for member in db_rounds.members_of_heat_stacks(ctx, cloud.id, moved) if moved else ():

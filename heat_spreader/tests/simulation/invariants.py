@@ -63,7 +63,7 @@ class Watch:
         self.writes = 0
         # The greatest age of what an engine knows when it decides.
         settings = world.settings
-        self._stale = 1.1 * settings.probe_interval + 2 * settings.probe_timeout
+        self._stale = 2 * (settings.probe_interval + settings.probe_timeout)
         for heat in world.heats.values():
             heat.changed = self.changed
 
@@ -315,7 +315,14 @@ class Watch:
         return sum(self._sure_in(cloud, name) for cloud in self.world.heats)
 
     def _sure_in(self, cloud: str, name: str) -> int:
-        return sum(s.sure for s in self.world.heats[cloud].live() if s.name == name)
+        """What runs there of this stack; not of one that had its name before, and is late."""
+        known = self.by_name.get(name)
+        tag = f"heat-spreader-stack-{known.id}" if known else None
+        return sum(
+            s.sure
+            for s in self.world.heats[cloud].live()
+            if s.name == name and (tag in s.tags or harness.TAG not in s.tags)
+        )
 
     def changed(self, heat: heats.Heat, stack: heats.HeatStack, who: Any, how: str) -> None:
         """Something has become of a Heat stack."""

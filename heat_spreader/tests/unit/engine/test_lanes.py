@@ -29,7 +29,7 @@ def listing(*statuses, at=START):
     rows = [
         heat.HeatStack(str(n), str(n), status, "", None, ()) for n, status in enumerate(statuses)
     ]
-    return observe.Snapshot(at, {row.id: row for row in rows})
+    return observe.Snapshot(at, 0.0, {row.id: row for row in rows})
 
 
 class LanesTest(base.BaseTestCase):

@@ -425,6 +425,15 @@ class TestSnapshots(world.WorldTest):
         self.engine.look()
         self.assertIsNotNone(self.snapshot())
 
+    def test_none_for_a_process_that_stood_still(self):
+        age = self.engine.observer._settings.trusted_for
+        self.clock.advance(0.9 * age)
+        self.assertIsNotNone(self.snapshot())
+        self.clock.advance(0.2 * age)
+        self.assertIsNone(self.snapshot())
+        self.engine.look()
+        self.assertIsNotNone(self.snapshot())
+
     def test_unknown_clouds(self):
         self.assertIsNone(self.engine.observer.snapshot("nowhere"))
         self.engine.observer.hurry("nowhere", doubt=True)
