@@ -66,18 +66,19 @@ _LOOKED_AT = sa.select(
     _CLOUDS.c.verdict_rule,
     _CLOUDS.c.lost,
 )
+_BRAKES: Any = models.Brake.__table__
+_LOCK = sa.select(_BRAKES.c.scope).where(_BRAKES.c.scope == "").with_for_update()
+_CREATE = sa.insert(_BRAKES)
+_WRITE = sa.update(_BRAKES).where(_BRAKES.c.scope == sa.bindparam("which"))
+_STORED = sa.select(_BRAKES)
 
 
 def lock(session: orm.Session) -> None:
     """From here until the end of the transaction nobody else changes verdicts or brakes."""
-    found = session.scalar(
-        sa.select(models.Brake.scope).where(models.Brake.scope == "").with_for_update()
-    )
-    if found is not None:
+    if session.scalar(_LOCK) is not None:
         return
-    session.add(models.Brake(scope=""))
     try:
-        session.flush()
+        session.execute(_CREATE, {"scope": ""})
     except db_exc.DBDuplicateEntry as error:
         # Somebody else was first: begin again.
         raise db_exc.DBDeadlock(error) from None
@@ -91,11 +92,12 @@ def settle(session: orm.Session, ctx: context.RequestContext, decide: Decide) ->
     """
     moment = db_api.now(session)
     rows = session.execute(_LOOKED_AT).all()
-    stored = {row.scope: row for row in session.scalars(sa.select(models.Brake))}
+    stored = {row.scope: row for row in session.execute(_STORED)}
     shared = [row for row in rows if row.shared]
     changes = list(_settle(session, ctx, "", shared, stored, decide, moment))
+    everybodys = changes[0].engaged if changes else stored[""].engaged_at is not None
     for project in sorted({row.project_id for row in rows if not row.shared} | stored.keys()):
-        if project and not (stored[""].engaged_at and project not in stored):
+        if project and not (everybodys and project not in stored):
             seen = shared + [r for r in rows if not r.shared and r.project_id == project]
             changes += _settle(session, ctx, project, seen, stored, decide, moment)
     return changes
@@ -106,7 +108,7 @@ def _settle(
     ctx: context.RequestContext,
     scope: str,
     clouds: Sequence[Any],
-    stored: dict[str, models.Brake],
+    stored: Mapping[str, Any],
     decide: Decide,
     moment: datetime.datetime,
 ) -> Iterable[Change]:
@@ -115,25 +117,28 @@ def _settle(
     decided = decide(clouds, moment, was)
     if (decided.clouds, decided.hold_until) == (was, row.hold_until if row else None):
         return
-    if row is None:
-        row = stored[scope] = models.Brake(scope=scope)
-        session.add(row)
-    row.clouds, row.hold_until = sorted(decided.clouds), decided.hold_until
-    if bool(decided.clouds) == bool(was):
-        session.flush()
-        return
+    values: dict[str, Any] = {
+        "clouds": sorted(decided.clouds),
+        "hold_until": decided.hold_until,
+    }
     names = ", ".join(f"'{c.name}'" for c in clouds if c.id in decided.clouds or c.id in was)
-    if decided.clouds:
-        row.engaged_at = moment
-        row.reason = said = (
+    said = ""
+    if decided.clouds and not was:
+        said = (
             f"The brake is on: {len(decided.clouds)} of {decided.known} clouds went away at once "
             f"({names}), which may be a mistake. Nothing moves by itself until they are back or an "
             "administrator forces it."
         )
-    else:
-        row.engaged_at, row.released_at, row.reason = None, moment, ""
+        values |= {"engaged_at": moment, "reason": said}
+    elif was and not decided.clouds:
+        values |= {"engaged_at": None, "released_at": moment, "reason": ""}
         said = f"The brake is off: of the clouds that went away at once ({names}) enough are back."
-    session.flush()
+    if row is None:
+        session.execute(_CREATE, {"scope": scope, **values})
+    else:
+        session.execute(_WRITE, {**values, "which": scope})
+    if not said:
+        return
     own = next((c for c in clouds if not c.shared), None) if scope else None
     db_events.add_event(
         session,
@@ -169,4 +174,4 @@ def settle_brakes(ctx: context.RequestContext, decide: Decide) -> list[Change]:
 def list_brakes(ctx: context.RequestContext) -> Mapping[str, models.Brake]:
     """All brakes that were ever put on, by their scopes."""
     with db_api.reader(ctx) as session:
-        return {row.scope: row for row in session.scalars(sa.select(models.Brake))}
+        return {row.scope: row for row in session.execute(_STORED)}

@@ -96,9 +96,8 @@ _DROP_FLOORS = (
     .where(_MEMBERS.c.stack_id.in_(sa.bindparam("stack_ids", expanding=True)))
     .values(floor=None)
 )
-_BRAKES = sa.select(models.Brake.__table__).where(
-    models.Brake.scope.in_(sa.bindparam("scopes", expanding=True))
-)
+_BRAKE: Any = models.Brake.__table__
+_BRAKES = sa.select(_BRAKE).where(_BRAKE.c.scope.in_(sa.bindparam("scopes", expanding=True)))
 _STACKS_IN = sa.select(_MEMBERS.c.stack_id).where(_MEMBERS.c.cloud_id == sa.bindparam("cloud"))
 _OWNERS = sa.select(
     _MEMBERS.c.stack_id,
