@@ -22,7 +22,6 @@ import types
 from typing import Any
 
 from oslo_db import exception as db_exc
-from oslo_db.sqlalchemy import utils as db_utils
 from oslo_utils import uuidutils
 import sqlalchemy as sa
 
@@ -61,8 +60,8 @@ _UPDATE = sa.update(_CLOUDS).where(_CLOUDS.c.id == sa.bindparam("cloud"))
 _THE_CLOUD = sa.select(_CLOUDS).where(_CLOUDS.c.id == sa.bindparam("cloud")).with_for_update()
 # A project sees its own clouds and the shared ones; None sees all.
 _VISIBLE = sa.or_(_CLOUDS.c.project_id == sa.bindparam("project"), _CLOUDS.c.shared.is_(True))
-_ALL = sa.select(_CLOUDS)
-_NAMED = _ALL.where(
+_ALL = sa.select(_CLOUDS).order_by(_CLOUDS.c.name, _CLOUDS.c.id)
+_NAMED = sa.select(_CLOUDS).where(
     sa.or_(_CLOUDS.c.id == sa.bindparam("cloud"), _CLOUDS.c.name == sa.bindparam("cloud"))
 )
 _NAMED_AND_VISIBLE = _NAMED.where(_VISIBLE)
@@ -113,7 +112,11 @@ def list_clouds(
             query = query.where(_CLOUDS.c.name == name)
         if verdict is not None:
             query = query.where(_CLOUDS.c.verdict == verdict)
-        query = db_utils.paginate_query(query, models.Cloud, limit, ["name", "id"], marker=after)
+        if after is not None:
+            later = sa.and_(_CLOUDS.c.name == after.name, _CLOUDS.c.id > after.id)
+            query = query.where(sa.or_(_CLOUDS.c.name > after.name, later))
+        if limit is not None:
+            query = query.limit(limit)
         return list(session.execute(query, visible).all())
 
 

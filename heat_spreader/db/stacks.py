@@ -200,12 +200,21 @@ _TO_RECONCILE = sa.select(*_RECONCILED.stack.values()).where(
 _THIS_STACK = _STACK.id == sa.bindparam("stack")
 _CREATE = sa.insert(_STACKS)
 _WRITE = sa.update(_STACKS).where(_THIS_STACK)
-_RAISE = _WRITE.values(generation=_STACK.generation + 1)
 _JOIN = sa.insert(_MEMBERS)
 _WRITE_MEMBER = sa.update(_MEMBERS).where(_MEMBER.id == sa.bindparam("member"))
 _WRITE_MEMBERS = sa.update(_MEMBERS).where(_MEMBER.stack_id == sa.bindparam("stack"))
 # Where nothing was made there is nothing to compare.
 _CHECK_MEMBERS = _WRITE_MEMBERS.values(check_asked=_MEMBER.heat_stack_id.is_not(None))
+
+
+@functools.cache
+def _raise_generation(deletion: bool, conditional: bool) -> sa.Update:
+    query = _WRITE.values(generation=_STACK.generation + 1)
+    if not deletion:
+        query = query.where(_STACK.deleting.is_(False))
+    if conditional:
+        query = query.where(_STACK.generation == sa.bindparam("expected"))
+    return query
 
 
 @functools.cache
@@ -265,11 +274,8 @@ def update_stack(
     with _clouds_stay(), db_api.writer(ctx) as session:
         # First of all: from here on until the end the row is ours, and all that is read is current.
         raised = session.execute(
-            _RAISE.where(
-                sa.true() if deletion else _STACK.deleting.is_(False),
-                sa.true() if generation is None else _STACK.generation == generation,
-            ),
-            {"stack": stack_id},
+            _raise_generation(deletion, generation is not None),
+            {"stack": stack_id} | ({} if generation is None else {"expected": generation}),
         )
         stack = _load(session, stack_id)
         if raised.rowcount != 1:
