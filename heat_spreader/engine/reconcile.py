@@ -696,6 +696,9 @@ class Round:
             LOG.info("Stack %s: %s", stack.id, message)
             return
         now = self._now()
+        # An engine that has just begun, or that is cut off from a cloud which others see, is no news
+        # of a stack that was well.
+        waits = decided.waits and stack.status in ("ACTIVE", "DEGRADED", "ERROR")
         rows: dict[str, Columns] = {}
         for row, member in zip(stack.members, members, strict=True):
             if row.id in self._forgotten:
@@ -717,15 +720,19 @@ class Round:
                 if member.observed == columns["share"]:
                     # Nobody has anything to fight about any more.
                     columns |= {"held": member.observed, "conflict": False}
+            if waits:
+                del columns["status"], columns["status_reason"], columns["share"]
             rows[row.id] = _changes(row, self._stored.get(row.id, {}), columns)
         values_: Columns = {
             "status": decided.status,
             "status_reason": decided.reason,
             "ledger": dataclasses.asdict(decided.ledger),
         }
+        if waits:
+            values_ = {}
         if decided.applied:
             values_["observed_generation"] = stack.generation
-        if decided.status != stack.status:
+        if decided.status != stack.status and not waits:
             LOG.info(
                 "Stack %(stack)s: %(before)s → %(after)s: %(reason)s",
                 {

@@ -109,6 +109,7 @@ class Plan:
     :ivar out: members whose clouds are out of the allocation from now on
     :ivar floors: member id to the floor that holds while ``out`` stays as it is
     :ivar returning: members to which units go back in batches
+    :ivar waits: this engine has yet to see a cloud, and knows nothing new of the stack
     :ivar applied: what the user asked for has been done as far as it can be
     :ivar wake_in: seconds until something is due although nothing was seen to move; None: nothing
     """
@@ -124,6 +125,7 @@ class Plan:
     applied: bool
     wake_in: float | None
     returning: frozenset[str] = frozenset()
+    waits: bool = False
 
 
 # Without a size of its own a batch of units that go back is a tenth of the count, and no smaller.
@@ -302,6 +304,7 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
         applied=status in (StackStatus.ACTIVE, StackStatus.DEGRADED),
         wake_in=_wake_in(stack, members, standings, now),
         returning=returning if ledger.distance else frozenset(),
+        waits=first_look,
     )
 
 

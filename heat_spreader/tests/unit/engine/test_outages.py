@@ -14,6 +14,7 @@
 What is asserted is what the Heats hold afterwards, and what an operator is told.
 """
 
+import dataclasses
 import datetime
 import itertools
 
@@ -21,6 +22,7 @@ from heat_spreader.db import brakes as db_brakes
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import events as db_events
 from heat_spreader.db import stacks as db_stacks
+from heat_spreader.tests import fake_heat
 from heat_spreader.tests.unit.engine import world
 
 
@@ -182,6 +184,82 @@ class TestBrake(OutageTest):
         self.run_for(5)
         ledger = self.world.row(self.web).ledger
         self.assertEqual((10, 0, 10), tuple(ledger[k] for k in ("confirmed", "in_doubt", "bound")))
+
+
+class TestWitnesses(world.WorldTest):
+    """Three hosts in three zones look at three clouds."""
+
+    def setUp(self):
+        super().setUp()
+        self.engines = [
+            self.world.engine(
+                f"engine{n}", host=f"host{n}", zone=f"zone{n}", connections=self.world.connect()
+            )
+            for n in (1, 2, 3)
+        ]
+        self.web = self.world.create_stack()
+        self.world.settle(self.web, *self.engines)
+        self.before, self.looking = self.written(), 1
+
+    def written(self):
+        return len(self.world.asked("POST", "PATCH", "DELETE"))
+
+    def cut_off(self, *hosts, cloud="cloud3"):
+        """These hosts do not reach the cloud; the others do."""
+
+        def fault(request, proceed):
+            if self.looking in hosts:
+                raise fake_heat.HangUp
+            return proceed()
+
+        self.heats[cloud].fault(fault)
+
+    def run_for(self, seconds):
+        for _ in range(seconds):
+            for number, engine in enumerate(self.engines, 1):
+                self.looking = number
+                engine.work()
+            self.clock.advance(1)
+
+    def test_one_of_them_is_cut_off(self):
+        for cloud in self.heats:
+            self.cut_off(2, cloud=cloud)
+        self.run_for(60)
+        self.assertEqual(self.before, self.written())
+        self.assertEqual("healthy", self.world.cloud("cloud3").verdict)
+        # Also where it is the one that has the stack at hand.
+        statuses = [event.after for event in self.world.events(self.web, "stack.status")]
+        self.world.change(self.web, count=11)
+        self.run_for(20)
+        self.assertEqual(11, sum(self.world.units()))
+        self.assertEqual("ACTIVE", self.world.row(self.web).status)
+        self.assertNotIn("DEGRADED", statuses)
+
+    def test_an_engine_that_is_cut_off_says_nothing_new_of_a_stack(self):
+        self.cut_off(2)
+        events = len(self.world.events(self.web))
+        for _ in range(5):
+            self.looking = 2
+            self.engines[1].look()
+            self.engines[1].reconcile(self.web)
+            self.clock.advance(1)
+        self.assertEqual("ACTIVE", self.world.row(self.web).status)
+        self.assertEqual(events, len(self.world.events(self.web)))
+
+    def test_two_of_them_are_enough(self):
+        self.cut_off(2, 3)
+        self.run_for(20)
+        self.assertEqual("unreachable", self.world.cloud("cloud3").verdict)
+        self.assertEqual((7, 3), self.world.units()[:2])
+
+    def test_two_of_one_zone_are_not(self):
+        self.engines[2].observer._settings = dataclasses.replace(
+            self.engines[2].observer._settings, zone="zone2"
+        )
+        self.cut_off(2, 3)
+        self.run_for(60)
+        self.assertEqual("suspect", self.world.cloud("cloud3").verdict)
+        self.assertEqual(self.before, self.written())
 
 
 class TestPlanned(world.WorldTest):
