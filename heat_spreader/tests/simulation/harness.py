@@ -36,6 +36,7 @@ from oslo_utils import uuidutils
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.db import api as db_api
+from heat_spreader.db import brakes as db_brakes
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import engines as db_engines
 from heat_spreader.db import events as db_events
@@ -51,7 +52,7 @@ from heat_spreader.tests.simulation import database as simulated_database
 from heat_spreader.tests.simulation import heats
 from heat_spreader.tests.simulation import schedule
 
-NOUNS = (db_clouds, db_engines, db_events, db_rounds, db_stacks)
+NOUNS = (db_brakes, db_clouds, db_engines, db_events, db_rounds, db_stacks)
 # Modules that wait, measure time or draw lots.
 TIMED = (lanes, observe, reconcile, service)
 # Long after now, so that no time of this machine can be taken for one of the simulation.
@@ -76,12 +77,15 @@ class Settings:
     update_deadline: float
     misses: int
     goods: int
+    brake_window: float = 300.0
+    stable_ceiling: int = 3600
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A claim that an engine holds, or believes to hold.
 
+    :ivar braked: the scopes of the brakes that were on when the stack was claimed
     :ivar late: of a request: a Heat carries it out when nobody waits for it any more
     """
 
@@ -93,6 +97,7 @@ class Task:
     generation: int
     verdicts: dict[str, str]
     late: bool = False
+    braked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"round {self.epoch}"
@@ -185,6 +190,8 @@ class StackRow:
     on_drift: str
     on_missing: str
     on_stuck: str
+    failback: str
+    forced: bool
     members: tuple[MemberRow, ...]
 
 
@@ -199,7 +206,8 @@ class CloudRow:
 
 _STACK = """SELECT id, name, count, generation, observed_generation, status, status_reason, ledger,
     deleting, release, failover_rule, rounding, min_clouds, surge, claim_epoch, claimed_until, due_at,
-    rebalance_mode, rebalance_step, on_drift, on_missing, on_stuck FROM stacks"""
+    rebalance_mode, rebalance_step, on_drift, on_missing, on_stuck, failback_mode,
+    forced_at IS NOT NULL FROM stacks"""
 _MEMBER = """SELECT m.id, c.name, heat_stack_id, weight, minimum, maximum, priority, leaving, owned,
     share, held, confirmed, floor, out_since IS NOT NULL, status, status_reason, heat_status, conflict
     FROM members m JOIN clouds c ON c.id = m.cloud_id WHERE stack_id = ? ORDER BY position"""
@@ -255,6 +263,9 @@ class World:
             for name in names
         }
         self.cloud_ids: dict[str, str] = {}
+        # Hosts that cannot reach a cloud although it works, and the zones that hosts are in.
+        self.cuts: dict[tuple[str, str], float] = {}
+        self.zones: dict[str, str] = {}
         self.watch: Any = None
         self.user = context.RequestContext(
             user_id="user", project_id="p", request_id="req-user", overwrite=False
@@ -391,6 +402,9 @@ class World:
             until=moment + self.settings.lease,
             generation=stack.generation,
             verdicts={m.cloud.name: m.cloud.verdict for m in stack.members},
+            braked=tuple(
+                row.scope or "shared" for row in claim.brakes if row.engaged_at is not None
+            ),
         )
 
     def stack(self, stack_id: str) -> StackRow | None:
@@ -484,6 +498,28 @@ class World:
         except (exception.StackNotFound, exception.StackDeleting):
             pass
 
+    def failback(self, stack_id: str) -> None:
+        try:
+            db_stacks.failback(self.user, stack_id)
+        except (exception.StackNotFound, exception.StackDeleting):
+            pass
+
+    def force_failover(self, stack_id: str) -> None:
+        try:
+            db_stacks.force_failover(self.user, stack_id)
+        except (exception.StackNotFound, exception.StackDeleting):
+            pass
+
+    def brakes(self) -> dict[str, list[str]]:
+        """The clouds that hold each brake on which is on."""
+        names = {cloud_id: name for name, cloud_id in self.cloud_ids.items()}
+        return {
+            row[0]: [names[cloud_id] for cloud_id in json.loads(row[1])]
+            for row in self.database.rows(
+                "SELECT scope, clouds FROM brakes WHERE engaged_at IS NOT NULL"
+            )
+        }
+
     def check_stack(self, stack_id: str) -> None:
         try:
             db_stacks.check_stack(self.user, stack_id)
@@ -560,10 +596,16 @@ class World:
 class Connections:
     """In the place of ``clouds.Clouds``."""
 
-    def __init__(self, world: World, timeout: float) -> None:
+    def __init__(self, world: World, timeout: float, host: str) -> None:
         self._world = world
         self._wires = {
-            name: heats.Wire(heat, timeout, self._sends, self._arrives)
+            name: heats.Wire(
+                heat,
+                timeout,
+                self._sends,
+                self._arrives,
+                lambda name=name: world.cuts.get((host, name), 0.0) > world.schedule.now,
+            )
             for name, heat in world.heats.items()
         }
 
@@ -603,8 +645,8 @@ class _Service(service.Engine):
         self._running = set()
         self._claimed = {}
         self._away = False
-        connections: Any = Connections(world, settings.timeout)
-        probing: Any = Connections(world, settings.probe_timeout)
+        connections: Any = Connections(world, settings.timeout, host)
+        probing: Any = Connections(world, settings.probe_timeout, host)
         self._observer = observe.Observer(
             observe.Settings(
                 observer=host,
@@ -613,6 +655,9 @@ class _Service(service.Engine):
                 progress_interval=settings.progress_interval,
                 misses=settings.misses,
                 goods=settings.goods,
+                zone=world.zones.get(host),
+                brake_window=settings.brake_window,
+                relapse_memory=settings.stable_ceiling,
             ),
             probing,
             self._begin,
@@ -629,6 +674,7 @@ class _Service(service.Engine):
                 max_in_progress=settings.max_in_progress,
                 full_for=settings.full_for,
                 update_deadline=settings.update_deadline,
+                stable_ceiling=settings.stable_ceiling,
             ),
             connections,
             self._observer,

@@ -452,7 +452,10 @@ class Wire:
         timeout: float,
         sends: Callable[[Heat, str, str, Any, Any], Any],
         arrives: Callable[[Heat, str, str, Any, Any], None],
+        cut: Callable[[], bool] = lambda: False,
     ) -> None:
+        """:param cut: whether there is no way from here to there now"""
+        self._cut = cut
         self.heat = heat
         self._timeout = timeout
         self._sends = sends
@@ -472,6 +475,9 @@ class Wire:
     def _trouble(self, method: str) -> Trouble | None:
         """The fault that meets a request, if one does."""
         heat = self.heat
+        if self._cut() and method != "KEYSTONE":
+            heat.suffered("cut")
+            return Trouble("refuse")
         now = heat.schedule.now
         for trouble in heat.troubles:
             if (trouble.kind in KEYSTONE) != (method == "KEYSTONE"):

@@ -48,6 +48,7 @@ class Known:
     floors: dict[str, int] = dataclasses.field(default_factory=dict)
     out: frozenset[str] = frozenset()
     out_since: float = 0.0
+    was_out: frozenset[str] = frozenset()
 
 
 class Watch:
@@ -59,6 +60,8 @@ class Watch:
         self.by_name: dict[str, Known] = {}
         # Stacks that were let go: their Heat stacks are nobody's.
         self.released: set[str] = set()
+        # All that ever fails is what one host sees, of several.
+        self.witnesses = False
         self.rounds = 0
         self.writes = 0
         # The greatest age of what an engine knows when it decides.
@@ -146,6 +149,7 @@ class Watch:
                 known.by_hand, known.guarded = None, 0
         self._guard(known, self.sure(known.name))
         self._failover(known, row, task)
+        self._braked(known, row, task)
         known.last, known.decided = row, task.generation
 
     def _ledger(self, row: harness.StackRow) -> None:
@@ -175,6 +179,18 @@ class Watch:
         for m in row.members:
             if m.maximum is not None and (m.share or 0) > max(m.maximum, m.held):
                 self.fail("bounds", row.name, f"{m.cloud} gets {m.share} of at most {m.maximum}")
+
+    def _braked(self, known: Known, row: harness.StackRow, task: harness.Task) -> None:
+        # "Three of five clouds vanish: nothing is created anywhere": nobody goes out while the brake was
+        # on before the stack was claimed, unless an administrator has ever forced this stack.
+        out = frozenset(m.cloud for m in row.members if m.out)
+        came = out - known.was_out
+        if came and task.braked and not row.forced and not row.deleting:
+            self.fail("brake", row.name, f"{sorted(came)} out although {task.braked} hold it on")
+        # "Cut one of three observers off: no move": where only one host ever fails to see, nobody does.
+        if came and self.witnesses:
+            self.fail("witnesses", row.name, f"{sorted(came)} out because of one host")
+        known.was_out = out
 
     def _failover(self, known: Known, row: harness.StackRow, task: harness.Task) -> None:
         # "No healthy cloud loses a unit because another one failed", at fixed count, weights and

@@ -42,8 +42,11 @@ CRAWLING = ("slow", "keystone_slow")
 # What happens inside a cloud, or is done there by somebody else.
 HEAT_FAULTS = ("restart", "failed", "full", "drift", "delete_by_hand")
 ENGINE_FAULTS = ("crash", "stall")
+# Between one host and one cloud, or all of them.
+CUTS = ("cut", "cut_off")
 CHANGES = ("count", "weights", "bounds", "leave", "join", "cordon", "drain", "delete", "settings")
 ASKED = ("retry", "check")
+BACK_AND_FORTH = ("failback", "force_failover")
 
 
 @dataclasses.dataclass
@@ -76,10 +79,14 @@ class _Scenario:
         rng = self.rng = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self._created = 0
-        # The cloud that is hit by failures, if one is chosen.
-        self._weak = ""
+        # The cloud that is hit by failures, if one is chosen, and the host that sees less.
+        self._weak = self._cut_host = ""
         # Most anything goes; but a rare thing comes more often where little else happens.
         self.style = rng.choice(("wild", "wild", "wild", "failover", "engines", "crawling"))
+        # Lots of its own, so that what is decided here leaves all the rest as it is.
+        own = self.own = random.Random(seed + 2)
+        if own.random() < 0.12:
+            self.style = "witnesses"
         failover = self.style == "failover"
         # Where clouds go away, it should not take all the time there is to be sure of it.
         probe = 6.0 if failover else rng.choice((6.0, 9.0, 9.0, 12.0))
@@ -98,6 +105,8 @@ class _Scenario:
             update_deadline=rng.choice((20.0, 40.0)),
             misses=rng.choice((1, 1, 2) if failover else (1, 1, 2, 2, 3)),
             goods=rng.choice((1, 1, 2)),
+            brake_window=own.choice((5.0, 60.0)),
+            stable_ceiling=own.choice((0, 10, 40)),
         )
         number = rng.choice((3, 3, 3, 4, 5) if failover else (2, 2, 2, 3, 3, 3, 4, 5))
         names = [f"cloud{i + 1}" for i in range(number)]
@@ -121,7 +130,17 @@ class _Scenario:
             self._found()
             failover, engines = self.style == "failover", self.style == "engines"
             many = self.style in ("engines", "crawling")
-            for host in range(rng.choice((2, 2, 3) if many else (1, 1, 1, 2, 2, 3))):
+            witnesses = self.style == "witnesses"
+            self.watch.witnesses = witnesses
+            hosts = rng.choice((2, 2, 3) if many else (1, 1, 1, 2, 2, 3))
+            if witnesses:
+                hosts = self.own.choice((3, 3, 4, 5))
+            elif self.own.random() < 0.3:
+                world.zones = {
+                    f"host{n + 1}": self.own.choice(("north", "south", "west"))
+                    for n in range(hosts)
+                }
+            for host in range(hosts):
                 world.schedule.at(
                     rng.uniform(0.0, 2.0), lambda host=host: self._begin(f"host{host + 1}", 1)
                 )
@@ -147,6 +166,16 @@ class _Scenario:
                 kinds = (ENGINE_FAULTS, ENGINE_FAULTS, SLOW)
             elif self.style == "crawling":
                 kinds = (CRAWLING, CRAWLING, CRAWLING, HEAT_FAULTS, ENGINE_FAULTS)
+            if self.own.random() < 0.2:
+                at = self.own.uniform(10.0, UNTIL)
+                self._change_at(at, self.own.choice(BACK_AND_FORTH))
+            if witnesses:
+                # One host sees nothing, or not everything; the others see that all is well.
+                self._cut_host = f"host{self.own.randint(1, hosts)}"
+                kinds = (CUTS,)
+            elif hosts > 1 and self.own.random() < 0.3:
+                for _ in range(self.own.randrange(1, 4)):
+                    self._fault(CUTS)
             for _ in range(rng.randrange(1, 4) if failover else rng.randrange(11)):
                 self._fault(rng.choice(kinds))
             try:
@@ -169,14 +198,19 @@ class _Scenario:
             heat.capacity = None
         for engine in world.engines:
             engine.process.trap = None
+        world.cuts.clear()
         world.tell("-", "nothing fails any more")
         if not any(engine.process.alive for engine in world.engines):
             self._begin("host1", 99)
         # What users chose to have left alone, they now have repaired.
         for row in world.stacks():
-            if not row.deleting and (row.on_drift, row.on_missing) != ("heal", "recreate"):
+            chosen = (row.on_drift, row.on_missing, row.failback)
+            if not row.deleting and chosen != ("heal", "recreate", "auto"):
                 world.tell("user", "repair", row.name)
-                world.update_stack(row.id, {"on_drift": "heal", "on_missing": "recreate"})
+                world.update_stack(
+                    row.id,
+                    {"on_drift": "heal", "on_missing": "recreate", "failback_mode": "auto"},
+                )
                 world.retry_stack(row.id)
         quiet = world.schedule.now
         why = ""
@@ -222,6 +256,9 @@ class _Scenario:
 
     def _fault(self, kinds: tuple[str, ...]) -> None:
         rng, world = self.rng, self.world
+        if kinds is CUTS:
+            self._cut()
+            return
         kind = rng.choice(kinds)
         self.counts[kind] += 1
         at = self._moment()
@@ -258,6 +295,24 @@ class _Scenario:
         def begin() -> None:
             world.tell(heat.name, "suffers", kind, round(lasts, 1), " ".join(methods))
             heat.troubles.append(trouble)
+
+        world.schedule.at(at, begin)
+
+    def _cut(self) -> None:
+        """A host loses its way to a cloud, or to all of them."""
+        own, world = self.own, self.world
+        kind = own.choice(CUTS)
+        self.counts[kind] += 1
+        host = self._cut_host or f"host{own.randint(1, 3)}"
+        names = [*self.names] if kind == "cut_off" else [own.choice(self.names)]
+        # Not before everybody has seen everything once.
+        at = own.uniform(15.0 if self.style == "witnesses" else 0.0, UNTIL)
+        until = at + own.uniform(2.0, LONGEST)
+
+        def begin() -> None:
+            world.tell(host, "is cut off from", ", ".join(names), "until", round(until, 1))
+            for name in names:
+                world.cuts[host, name] = max(until, world.cuts.get((host, name), 0.0))
 
         world.schedule.at(at, begin)
 
@@ -357,6 +412,8 @@ class _Scenario:
             "on_drift": rng.choice(("heal", "heal", "report", "ignore")),
             "on_missing": rng.choice(("recreate", "recreate", "hold", "move")),
             "on_stuck": rng.choice(("report", "retry")),
+            "failback_mode": self.own.choice(("auto", "auto", "manual")),
+            "failback_batch": self.own.choice((None, 1, 2)),
         }
 
     def _change(self, kind: str) -> None:
@@ -372,9 +429,14 @@ class _Scenario:
         if not rows:
             return
         row = rng.choice(rows)
-        if kind in ASKED:
+        if kind in (*ASKED, *BACK_AND_FORTH):
             world.tell("user", kind, row.name)
-            (world.retry_stack if kind == "retry" else world.check_stack)(row.id)
+            {
+                "retry": world.retry_stack,
+                "check": world.check_stack,
+                "failback": world.failback,
+                "force_failover": world.force_failover,
+            }[kind](row.id)
             self._nudge(row.id)
             return
         members = [m for m in row.members if not m.leaving]
