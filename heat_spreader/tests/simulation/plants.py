@@ -24,6 +24,7 @@ from unittest import mock
 
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import heat
+from heat_spreader.engine.core import health
 from heat_spreader.engine.core import plan
 from heat_spreader.engine.core import values
 from heat_spreader.tests.simulation import harness
@@ -97,10 +98,30 @@ def claim_not_renewed() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def one_vote() -> Iterator[None]:
+    """Whoever looks first decides for all."""
+    with mock.patch.object(health, "_zones", lambda readings: [[r] for r in readings[:1]]):
+        yield
+
+
+@contextlib.contextmanager
+def no_brake() -> Iterator[None]:
+    """It is put on, and stacks fail over all the same."""
+
+    def left(stack: Any, member: Any, now: Any) -> float:
+        return float(stack.toleration - (now - member.verdict_since).total_seconds())
+
+    with mock.patch.object(plan, "_fails_over_in", left):
+        yield
+
+
 PLANTS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "no-epoch-check": no_epoch_check,
     "lower-before-raise": lower_before_raise,
     "replayed-write": replayed_write,
     "missing-floor": missing_floor,
     "claim-not-renewed": claim_not_renewed,
+    "one-vote": one_vote,
+    "no-brake": no_brake,
 }
