@@ -149,6 +149,12 @@ RULES: list[policy.RuleDefault] = [
     ),
     _rule("spreader:cloud:show", READER, "Show a cloud.", "GET /v1/clouds/{cloud}"),
     _rule(
+        "spreader:cloud:observation:list",
+        READER,
+        "Show who saw what of a cloud, which its verdict is made of.",
+        "GET /v1/clouds/{cloud}/observations",
+    ),
+    _rule(
         "spreader:cloud:create",
         ADMIN,
         "Register a cloud. A cloud of the kind 'config' uses the operator's own credentials.",

@@ -41,7 +41,7 @@ def tree(conf: cfg.ConfigOpts, engine: rpc.Engines) -> "Root":
                     "events": events.StackEvents(conf),
                 },
             ),
-            "clouds": clouds.Clouds(conf),
+            "clouds": clouds.Clouds(conf, nested={"observations": clouds.Observations(conf)}),
             "events": events.Events(conf),
         }
     )

@@ -92,6 +92,8 @@ class Cloud(Base):
     verdict: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="unknown")
     verdict_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     verdict_reason: orm.Mapped[str] = orm.mapped_column(LongText, default="")
+    # Since when it was missed when it was last judged unreachable.
+    missed_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     # When it last was no longer unreachable, and how many times in a row it then went away again soon.
     returned_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     relapses: orm.Mapped[int] = orm.mapped_column(

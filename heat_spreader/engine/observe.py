@@ -308,21 +308,7 @@ class Observer:
 
     def _judge(self, ctx: context.RequestContext, look: db_clouds.Look) -> None:
         cloud = look.cloud
-        readings = [
-            values.Reading(
-                observer=row.observer,
-                outcome=values.Outcome(row.outcome),
-                detail=row.detail,
-                misses=row.misses,
-                goods=row.goods,
-                since=row.since,
-                observed_at=row.observed_at,
-                zone=row.zone,
-                seen=row.seen_at is not None,
-                abstains=row.abstains or "",
-            )
-            for row in look.observations
-        ]
+        readings = [health.reading(row) for row in look.observations]
         judgement = health.judge(
             values.Verdict(cloud.verdict),
             readings,
@@ -374,8 +360,12 @@ class Observer:
         cloud = look.cloud
         if verdict is values.Verdict.UNREACHABLE:
             memory = self._settings.relapse_memory
+            missed = [row.since for row in look.observations if row.misses]
             return {
-                "relapses": health.relapses(cloud.relapses, cloud.returned_at, look.moment, memory)
+                "missed_since": min(missed, default=look.moment),
+                "relapses": health.relapses(
+                    cloud.relapses, cloud.returned_at, look.moment, memory
+                ),
             }
         if cloud.verdict == values.Verdict.UNREACHABLE:
             return {"returned_at": look.moment}

@@ -193,6 +193,8 @@ class Round:
         self._began = time.monotonic()
         self._renewed = asked_at
         self._events: list[Columns] = []
+        # Why each member is to get what it is to get.
+        self._views: Mapping[str, plan.View] = {}
         # What this round has read of members.
         self._seen: Mapping[str, Columns] = {}
         self._forgotten: set[str] = set()
@@ -227,6 +229,7 @@ class Round:
         decided = plan.plan(self._wanted, members, self._moment)
         written = {member_id: dict(columns) for member_id, columns in seen.items()}
         self._record_failover(decided)
+        self._views = decided.views
 
         by_id = {m.id: m for m in stack.members}
         steps = {step.member: step for step in decided.steps}
@@ -506,6 +509,7 @@ class Round:
             % {"cloud": member.cloud.name, "before": step.before, "units": step.units},
             before=step.before,
             after=step.units,
+            evidence=self._evidence(self._views[member.id].reason),
         )
         now = self._now()
         return columns | {"written_at": now, "busy_since": now, "heat_updated_time": None}
@@ -791,10 +795,28 @@ class Round:
                 after={m.cloud.name: decided.shares[m.id] for m in self._stack.members},
                 evidence={
                     "verdict": cloud.verdict,
+                    "rule": cloud.verdict_rule,
+                    "missed_since": cloud.missed_since.isoformat() if cloud.missed_since else None,
                     "since": cloud.verdict_since.isoformat() if cloud.verdict_since else None,
                     "reason": cloud.verdict_reason,
                 },
             )
+
+    def _evidence(self, why: str) -> dict[str, Any]:
+        """What a move rests on: the reason, and the verdicts on those clouds that are not well."""
+        return {
+            "reason": why,
+            "clouds": {
+                m.cloud.name: {
+                    "verdict": m.cloud.verdict,
+                    "rule": m.cloud.verdict_rule,
+                    "since": m.cloud.verdict_since.isoformat() if m.cloud.verdict_since else None,
+                    "lost": m.cloud.lost,
+                }
+                for m in self._stack.members
+                if m.cloud.verdict != values.Verdict.HEALTHY or m.cloud.lost
+            },
+        }
 
     def _after_reading(self, member: models.Member, column: str) -> Any:
         """A column of the member as this round has read it, of the row where it read nothing."""

@@ -41,6 +41,9 @@ FIELDS = (
     "verdict",
     "verdict_since",
     "verdict_reason",
+    "verdict_rule",
+    "next_change",
+    "relapses",
     "last_probe_at",
     "latency_ms",
     "cordoned",
@@ -58,6 +61,9 @@ FORMATS = {
     "region": columns.Plain,
     "verdict_since": columns.Plain,
     "verdict_reason": columns.Sentence,
+    "verdict_rule": columns.Plain,
+    "next_change": columns.Sentence,
+    "votes": columns.Votes,
     "last_probe_at": columns.Plain,
     "latency_ms": columns.Plain,
     "cordoned_until": columns.Plain,
@@ -167,7 +173,7 @@ def _planned(cloud: sdk_cloud.Cloud) -> str:
 
 
 class ShowCloud(command.ShowOne):
-    """Show one cloud: its verdict, the evidence for it, and how it is reached."""
+    """Show one cloud: its verdict, since when and why, who voted what, and what would change it next."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -177,8 +183,13 @@ class ShowCloud(command.ShowOne):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
-        cloud = sdk_cloud.Cloud.existing(id=parsed_args.cloud)
-        return _show(cloud.fetch(plugin.client(self.app)))
+        client = plugin.client(self.app)
+        cloud = sdk_cloud.Cloud.existing(id=parsed_args.cloud).fetch(client)
+        votes = cloud.observations(client)
+        fields = (*FIELDS, "votes")
+        return fields, utils.get_dict_properties(
+            {**cloud.to_dict(), "votes": votes}, fields, formatters=FORMATS
+        )
 
 
 class SetCloud(command.ShowOne):

@@ -69,6 +69,30 @@ class Age(columns.FormattableColumn[str | None]):
         return age(self._value)
 
 
+class Votes(columns.FormattableColumn[list[dict[str, Any]]]):
+    """A line for each observer: where it is, what it saw, how often, how long ago, and if it counts."""
+
+    def human_readable(self) -> str:
+        return (
+            "\n".join(aligned([self._cells(seen) for seen in self._value])) if self._value else "-"
+        )
+
+    @staticmethod
+    def _cells(seen: dict[str, Any]) -> Sequence[str]:
+        run = f"{seen['misses']} missed" if seen["misses"] else ""
+        run = f"{seen['goods']} good" if seen["goods"] else run
+        why = "counts" if seen["counts"] else "does not count"
+        if seen["abstains"]:
+            why = f"abstains: {seen['abstains']}"
+        return (
+            seen["observer"] + (f" ({seen['zone']})" if seen["zone"] else ""),
+            seen["outcome"],
+            run,
+            f"{age(seen['observed_at'])} ago",
+            why,
+        )
+
+
 class Plain(columns.FormattableColumn[Any]):
     """A value that may be missing."""
 

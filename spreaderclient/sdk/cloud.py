@@ -12,6 +12,9 @@
 
 """A cloud: a named place with a Heat, the unit of placement and of failure."""
 
+from typing import Any
+
+from keystoneauth1 import adapter
 from openstack import resource
 
 
@@ -48,6 +51,11 @@ class Cloud(resource.Resource):
     verdict = resource.Body("verdict")
     verdict_since = resource.Body("verdict_since")
     verdict_reason = resource.Body("verdict_reason")
+    #: The rule that the verdict rests on, and what would change it next.
+    verdict_rule = resource.Body("verdict_rule")
+    next_change = resource.Body("next_change")
+    #: How many times in a row it went away again soon after it had come back.
+    relapses = resource.Body("relapses", type=int)
     last_probe_at = resource.Body("last_probe_at")
     latency_ms = resource.Body("latency_ms")
     #: How many stacks have a member here.
@@ -56,3 +64,12 @@ class Cloud(resource.Resource):
     units = resource.Body("units", type=int)
     created_at = resource.Body("created_at")
     updated_at = resource.Body("updated_at")
+
+    def observations(self, session: adapter.Adapter) -> list[dict[str, Any]]:
+        """Who saw what of it, and whether that counts now; the latest first, as the API gives it."""
+        response = session.get(
+            f"{self.base_path}/{self.id}/observations",
+            microversion=self._get_microversion(session),
+        )
+        found: list[dict[str, Any]] = response.json()["observations"]
+        return found

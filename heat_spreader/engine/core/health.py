@@ -20,6 +20,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 import datetime
+from typing import Any
 
 from heat_spreader.engine.core import values
 
@@ -168,6 +169,67 @@ def brake(
     if lately and too_many(lately | doubted.keys()):
         return values.Brake(known=len(known), hold_until=max(doubted.values()))
     return values.Brake(known=len(known))
+
+
+def reading(row: Any) -> values.Reading:
+    """The reading that a row of the table of observations holds."""
+    return Reading(
+        observer=row.observer,
+        outcome=Outcome(row.outcome),
+        detail=row.detail,
+        misses=row.misses,
+        goods=row.goods,
+        since=row.since,
+        observed_at=row.observed_at,
+        zone=row.zone,
+        seen=row.seen_at is not None,
+        abstains=row.abstains or "",
+    )
+
+
+def votes(
+    readings: Iterable[values.Reading], now: datetime.datetime, fresh_for: float
+) -> dict[str, bool]:
+    """Whether the reading of each observer counts now."""
+    return {
+        r.observer: is_fresh(r, now, fresh_for) and not r.abstains and not _is_stranger(r)
+        for r in readings
+    }
+
+
+def next_change(
+    verdict: values.Verdict,
+    readings: Sequence[values.Reading],
+    now: datetime.datetime,
+    *,
+    misses: int,
+    goods: int,
+    fresh_for: float,
+) -> str:
+    """What would change this verdict next, in one sentence for a person."""
+    counts = votes(readings, now, fresh_for)
+    voters = [r for r in readings if counts[r.observer]]
+    if not voters:
+        return "A reading of somebody who may vote; at present nobody may."
+    zones = _zones(voters)
+    need, all_ = len(zones) // 2 + 1, f"of {len(zones)} vote(s)"
+
+    def stand(name: str, wanted: int) -> str:
+        runs = sorted((r for r in voters if getattr(r, name)), key=lambda r: r.observer)
+        told = ", ".join(f"{r.observer} {getattr(r, name)} of {wanted}" for r in runs)
+        return f" ({told} so far)" if told else ""
+
+    lost = f"{misses} misses in a row by {need} {all_}{stand('misses', misses)}"
+    if verdict is Verdict.HEALTHY:
+        return f"A miss makes it suspect; {lost} make it unreachable."
+    if verdict is Verdict.SUSPECT:
+        return f"Good answers to {need} {all_} make it healthy; {lost} make it unreachable."
+    if verdict is Verdict.UNREACHABLE:
+        found = f"{goods} good answers in a row to {need} {all_}{stand('goods', goods)}"
+        return f"{found} make it healthy."
+    if verdict is Verdict.REFUSING:
+        return f"Credentials that it accepts, as seen by {need} {all_}, make it healthy."
+    return f"A good answer to {need} {all_} makes it healthy."
 
 
 def is_fresh(reading: values.Reading, now: datetime.datetime, fresh_for: float) -> bool:

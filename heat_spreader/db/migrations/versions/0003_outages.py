@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("cordoned_until", TIME, nullable=True),
         sa.Column("draining_until", TIME, nullable=True),
         sa.Column("lost", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("missed_since", TIME, nullable=True),
         sa.Column("returned_at", TIME, nullable=True),
         sa.Column("relapses", sa.Integer(), nullable=False, server_default=sa.text("0")),
     ):

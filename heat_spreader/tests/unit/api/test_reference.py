@@ -73,6 +73,7 @@ STORY = [
     ("an engine", "", "", None),
     ("cloud-list", "GET", "/v1/clouds?limit=1", None),
     ("cloud-show", "GET", "/v1/clouds/east", None),
+    ("observation-list", "GET", "/v1/clouds/east/observations", None),
     ("stack-list", "GET", "/v1/stacks?limit=1", None),
     ("stack-show", "GET", "/v1/stacks/web", None),
     ("member-list", "GET", "/v1/stacks/web/members", None),
@@ -107,7 +108,10 @@ def run_an_engine() -> None:
         now = connection.scalar(sa.select(sa.func.max(models.Stack.created_at)))
         connection.execute(
             sa.update(models.Cloud).values(
-                verdict="healthy", verdict_since=now, verdict_reason="engine-1 reached it."
+                verdict="healthy",
+                verdict_since=now,
+                verdict_reason="it answers",
+                verdict_rule="answers",
             )
         )
         for cloud_id in connection.scalars(sa.select(models.Cloud.id)).all():
@@ -122,6 +126,8 @@ def run_an_engine() -> None:
                     goods=1,
                     since=now,
                     observed_at=now,
+                    zone="north",
+                    seen_at=now,
                 )
             )
         for position, share in enumerate((6, 2, 2)):
@@ -246,6 +252,11 @@ class TestFields(test_app.base.BaseTestCase):
         }.items():
             answer = json.loads((SAMPLES / f"{sample}-response.json").read_text())
             self.assertEqual(set(answer), names(texts[verb, url], "Response"), url)
+        seen = json.loads((SAMPLES / "observation-list-response.json").read_text())
+        self.assertEqual(
+            set(seen) | set(seen["observations"][0]),
+            names(texts["GET", "/v1/clouds/{cloud}/observations"], "Response"),
+        )
         events = json.loads((SAMPLES / "event-list-response.json").read_text())
         self.assertEqual(
             set(events) | set(events["events"][0]),

@@ -58,6 +58,7 @@ class TestRoutes(base.BaseTestCase):
                 GET /v1/clouds/{cloud}
                 PATCH /v1/clouds/{cloud}
                 DELETE /v1/clouds/{cloud}
+                GET /v1/clouds/{cloud}/observations
                 GET /v1/events
                 GET /v1/stacks
                 POST /v1/stacks

@@ -31,12 +31,30 @@ CLOUD = {
     "verdict": "healthy",
     "verdict_since": "2026-01-01T00:00:00Z",
     "verdict_reason": "answers",
+    "verdict_rule": "answers",
+    "next_change": "A miss makes it suspect.",
+    "relapses": 0,
     "last_probe_at": "2026-01-01T00:00:00Z",
     "latency_ms": 12,
     "stacks": 1,
     "units": 6,
     "created_at": "2026-01-01T00:00:00Z",
     "updated_at": "2026-01-01T00:00:00Z",
+}
+
+SEEN = {
+    "observer": "host1",
+    "zone": "north",
+    "outcome": "ok",
+    "detail": "it answers",
+    "latency_ms": 12,
+    "misses": 0,
+    "goods": 12,
+    "since": "2026-01-01T00:00:00Z",
+    "observed_at": "2026-01-01T00:00:00Z",
+    "seen_at": "2026-01-01T00:00:00Z",
+    "abstains": None,
+    "counts": True,
 }
 
 
@@ -127,7 +145,24 @@ class TestCloud(fake_api.ApiTest):
 
     def test_show(self):
         self.http.get(self.url("/clouds/cloud1"), json=CLOUD)
-        self.assertEqual(CLOUD, self.works("cloud", "show", "cloud1", "-f", "json").json)
+        self.http.get(self.url("/clouds/id-of-cloud1/observations"), json={"observations": [SEEN]})
+        shown = self.works("cloud", "show", "cloud1", "-f", "json").json
+        self.assertEqual(CLOUD | {"votes": [SEEN]}, shown)
+        table = self.works("cloud", "show", "cloud1").out
+        self.assertRegex(table, r"host1 \(north\)  ok  12 good  \d+ d ago  counts")
+
+    def test_what_a_vote_looks_like(self):
+        self.http.get(self.url("/clouds/cloud1"), json=CLOUD)
+        url = self.url("/clouds/id-of-cloud1/observations")
+        for more, line in (
+            ({"outcome": "unreachable", "misses": 2, "goods": 0}, "unreachable  2 missed"),
+            ({"counts": False}, "does not count"),
+            ({"counts": False, "abstains": "no route"}, "abstains: no route"),
+        ):
+            self.http.get(url, json={"observations": [SEEN | more]})
+            self.assertIn(line, self.works("cloud", "show", "cloud1").out)
+        self.http.get(url, json={"observations": []})
+        self.assertRegex(self.works("cloud", "show", "cloud1").out, r"\| votes +\| - ")
 
     def test_set(self):
         self.http.patch(self.url("/clouds/cloud1"), json=CLOUD)

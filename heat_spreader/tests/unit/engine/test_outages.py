@@ -410,6 +410,17 @@ class TestReturn(world.WorldTest):
         self.assertEqual([], self.world.events(self.web, "stack.failback"))
         self.assertEqual((7, 3), self.world.units()[:2])
 
+    def test_each_move_tells_what_it_rested_on(self):
+        self.fail_over()
+        events = self.world.events(self.web, "member.resize")
+        evidence = next(event.evidence for event in events if event.cloud_name == "cloud1")
+        self.assertIn("weight 0.7 of 10, 0.1 of it from clouds out of sight", evidence["reason"])
+        self.assertEqual(["cloud3"], [*evidence["clouds"]])
+        self.assertEqual("unreachable", evidence["clouds"]["cloud3"]["verdict"])
+        self.assertEqual("missed", evidence["clouds"]["cloud3"]["rule"])
+        [event] = self.world.events(self.web, "stack.failover")
+        self.assertLess(event.evidence["missed_since"], event.evidence["since"])
+
     def test_by_hand(self):
         self.world.change(self.web, failback_mode="manual")
         self.fail_over()

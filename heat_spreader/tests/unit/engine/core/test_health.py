@@ -459,6 +459,46 @@ BRAKE = {
 }
 
 
+class TestNextChange(base.BaseTestCase):
+    def said(self, verdict, *seen):
+        return health.next_change(
+            verdict, seen, NOW, misses=MISSES, goods=GOODS, fresh_for=FRESH_FOR
+        )
+
+    def test_each_verdict(self):
+        three = readings("ok", "unreachable 2", "ok 5")
+        misses = (
+            "3 misses in a row by 2 of 3 vote(s) (observer1 2 of 3 so far) make it unreachable."
+        )
+        for verdict, expected in (
+            (H, f"A miss makes it suspect; {misses}"),
+            (S, f"Good answers to 2 of 3 vote(s) make it healthy; {misses}"),
+            (
+                U,
+                "3 good answers in a row to 2 of 3 vote(s) (observer0 1 of 3, observer2 5 of 3 so far) "
+                "make it healthy.",
+            ),
+            (R, "Credentials that it accepts, as seen by 2 of 3 vote(s), make it healthy."),
+            (K, "A good answer to 2 of 3 vote(s) makes it healthy."),
+        ):
+            self.assertEqual(expected, self.said(verdict, *three))
+
+    def test_zones_and_those_without_a_vote(self):
+        seen = [
+            reading("ok", "a", zone="north"),
+            reading("ok", "b", zone="north"),
+            reading("unreachable 9", "c", abstains="no route"),
+            reading("unreachable 9", "d", seen=False),
+            reading("unreachable 9", "e", age=FRESH_FOR + 1),
+        ]
+        self.assertIn("by 1 of 1 vote(s) make it", self.said(H, *seen))
+        self.assertEqual(
+            {"a": True, "b": True, "c": False, "d": False, "e": False},
+            health.votes(seen, NOW, FRESH_FOR),
+        )
+        self.assertIn("at present nobody may", self.said(H, *seen[2:]))
+
+
 class TestRelapses(base.BaseTestCase):
     def test_soon_after_it_came_back(self):
         for returned, expected in ((None, 0), (0, 3), (60, 3), (61, 0)):
