@@ -169,6 +169,8 @@ class _Scenario:
             if self.own.random() < 0.2:
                 at = self.own.uniform(10.0, UNTIL)
                 self._change_at(at, self.own.choice(BACK_AND_FORTH))
+            if not witnesses and len(self.names) >= 3 and self.own.random() < 0.1:
+                self._vanish()
             if witnesses:
                 # One host sees nothing, or not everything; the others see that all is well.
                 self._cut_host = f"host{self.own.randint(1, hosts)}"
@@ -315,6 +317,21 @@ class _Scenario:
                 world.cuts[host, name] = max(until, world.cuts.get((host, name), 0.0))
 
         world.schedule.at(at, begin)
+
+    def _vanish(self) -> None:
+        """Most clouds go away within a second or two, and come back one by one."""
+        own, world = self.own, self.world
+        at = own.uniform(10.0, UNTIL - 10.0)
+        for name in own.sample(self.names, own.randint(3, len(self.names))):
+            self.counts["vanish"] += 1
+            begins, heat = at + own.uniform(0.0, 2.0), world.heats[name]
+            until = begins + own.uniform(12.0, 2 * LONGEST)
+
+            def begin(heat: heats.Heat = heat, until: float = until) -> None:
+                world.tell(heat.name, "vanishes until", round(until, 1))
+                heat.troubles.append(heats.Trouble("refuse", until=until))
+
+            world.schedule.at(begins, begin)
 
     def _inside(self, heat: heats.Heat, kind: str, lasts: float) -> None:
         rng, world = self.rng, self.world

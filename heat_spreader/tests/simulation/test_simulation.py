@@ -32,6 +32,8 @@ FOUND_WITHIN = {
     "replayed-write": 300,
     "missing-floor": 1000,
     "claim-not-renewed": 1000,
+    "one-vote": 100,
+    "no-brake": 200,
 }
 
 
@@ -80,6 +82,12 @@ class TestPlants(testtools.TestCase):
 
     def test_a_write_that_is_replayed(self):
         self.found("replayed-write")
+
+    def test_one_vote_that_is_enough(self):
+        self.found("one-vote")
+
+    def test_a_brake_that_does_not_hold(self):
+        self.found("no-brake")
 
     def test_a_floor_that_is_missing(self):
         self.found("missing-floor")
