@@ -328,6 +328,10 @@ def setup(
             version=VERSION,
             default_config_files=None if config_files is None else list(config_files),
         )
+        # A value is looked at when it is first asked for, and that would be in the middle of a request.
+        for group, opts in GROUPS.items():
+            for opt in opts:
+                (conf if group is None else conf[group])[opt.dest]
     except (cfg.ConfigFilesNotFoundError, cfg.ConfigFileValueError, cfg.ConfigFileParseError) as e:
         raise exception.StartupError(reason=str(e)) from e
     log.setup(conf, "heat_spreader", VERSION)

@@ -165,6 +165,10 @@ class EngineTest(CommandTest):
         conf = self.conf(f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n")
         self.assertIn("heat-spreader-manage db sync", self.fail("engine", "--config-file", conf))
 
+    def test_with_a_value_that_is_none(self) -> None:
+        conf = self.conf("max_limit = many\n")
+        self.assertIn("max_limit", self.fail("engine", "--config-file", conf))
+
     def test_with_a_lease_that_is_too_short(self) -> None:
         conf = self.conf(
             f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n"
