@@ -39,7 +39,7 @@ Sections = collections.abc.Mapping[str, collections.abc.Mapping[str, object]]
 QUICK: dict[str, dict[str, object]] = {
     "health": {"probe_interval": 2, "probe_timeout": 2},
     "engine": {"sweep_interval": 0.5, "progress_interval": 0.5, "retry_interval": 3},
-    "spread": {"toleration": 5, "stable": 8},
+    "spread": {"toleration": 5, "stable": 8, "stable_ceiling": 16},
 }
 
 
