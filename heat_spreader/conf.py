@@ -103,6 +103,18 @@ engine_opts: list[cfg.Opt] = [
         help="Rounds that one engine process runs at the same time. Raise it when many stacks wait "
         "while clouds answer slowly; each needs a database connection.",
     ),
+    cfg.PortOpt(
+        "metrics_port",
+        default=0,
+        help="Port on which an engine process serves numbers to Prometheus: verdicts, probes, votes, "
+        "failovers, the brake. With several workers each takes the next one that is free. 0 serves none. They "
+        "name clouds and projects, and nobody is asked who he is.",
+    ),
+    cfg.HostAddressOpt(
+        "metrics_host",
+        default="127.0.0.1",
+        help="Address on which the metrics are served. Another one than loopback shows them to the network.",
+    ),
     cfg.FloatOpt(
         "sweep_interval",
         default=1.0,

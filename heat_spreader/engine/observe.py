@@ -35,6 +35,7 @@ from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
+from heat_spreader.engine import metrics
 from heat_spreader.engine.core import health
 from heat_spreader.engine.core import values
 
@@ -126,6 +127,7 @@ class Observer:
         bury: Callable[[models.Cloud, heat.HeatStack, models.Tombstone], None],
         sweep: Callable[[], None] = lambda: None,
         doubt: Callable[[], str] = str,
+        told: metrics.Metrics | None = None,
     ) -> None:
         """
         :param connections: its own, with the probe's timeout, so that work never delays a probe
@@ -134,6 +136,7 @@ class Observer:
         :param sweep: called when a new verdict has made all the stacks of a cloud due
         :param doubt: asked when more than half of the clouds are missed at once: why that says nothing
             of them, or nothing
+        :param told: where numbers go
         """
         self._settings = settings
         self._connections = connections
@@ -141,6 +144,7 @@ class Observer:
         self._bury = bury
         self._sweep = sweep
         self._doubt = doubt
+        self.metrics = told or metrics.Metrics()
         self._lanes: dict[str, _Lane] = {}
         # Those that were on at the latest look, with the reason.
         self._brakes: dict[str, str] = {}
@@ -181,6 +185,7 @@ class Observer:
             elif lane.cloud is not None and lane.cloud.updated_at != cloud.updated_at:
                 lane.changed = True
                 lane.wake.set()
+        self.metrics.keep(registered.keys())
         for cloud_id in set(self._lanes) - set(registered):
             self._lanes.pop(cloud_id).stop()
 
@@ -190,6 +195,7 @@ class Observer:
         Verdicts put them on and take them off; while one is on, clouds that are removed may, too.
         """
         on = {b.scope: b.reason for b in db_brakes.list_brakes(ctx).values() if b.engaged_at}
+        self.metrics.brakes(on)
         if on:
             db_brakes.settle_brakes(ctx, self._brake)
         for scope, reason in on.items():
@@ -250,7 +256,18 @@ class Observer:
             at = look.moment - datetime.timedelta(seconds=time.monotonic() - started)
             self._compare(ctx, cloud, lane, found, at, started)
             self._bury_late_ones(cloud, found, look.graves)
+        self._tell(look, outcome, answered - started)
         self._judge(ctx, look)
+
+    def _tell(self, look: db_clouds.Look, outcome: values.Outcome, seconds: float) -> None:
+        readings = [health.reading(row) for row in look.observations]
+        counts = health.votes(readings, look.moment, self._settings.fresh_for)
+        self.metrics.looked(
+            look.cloud,
+            seconds,
+            outcome,
+            {r.observer: (r.outcome, counts[r.observer]) for r in readings},
+        )
 
     def _doubts_itself(self) -> str:
         """Why a miss should not be counted, which may be this host's own fault; empty: it should."""
@@ -317,6 +334,7 @@ class Observer:
             goods=self._settings.goods,
             fresh_for=self._settings.fresh_for,
         )
+        self.metrics.judged(cloud, judgement.verdict)
         if (judgement.verdict, judgement.reason) == (cloud.verdict, cloud.verdict_reason):
             return
         votes = {

@@ -248,6 +248,8 @@ class Round:
             for member_id, columns in done.items():
                 written.setdefault(member_id, {}).update(columns)
             decided = self._told_afterwards(decided, written)
+            if any(step.units > step.before for step in decided.steps):
+                self._tell_of_failover(decided, written)
             if any(columns.get("fulls") for columns in done.values()):
                 self._at_once = True  # the others are to take over what one of them refused
         for step in decided.steps:
@@ -787,6 +789,7 @@ class Round:
                 else f"Cloud '{cloud.name}' is back: it takes part again."
             )
             LOG.warning("Stack %s: %s", self._stack.id, said)
+            self._observer.metrics.moved("failover" if is_ else "failback", cloud)
             self._event(
                 member,
                 "stack.failover" if is_ else "stack.failback",
@@ -817,6 +820,19 @@ class Round:
                 if m.cloud.verdict != values.Verdict.HEALTHY or m.cloud.lost
             },
         }
+
+    def _tell_of_failover(self, decided: plan.Plan, written: Mapping[str, Columns]) -> None:
+        """If the last of the raises that were to replace what went away has just been accepted."""
+        stack = self._stack
+        out = [m.cloud for m in stack.members if m.id in decided.out]
+        missed = [cloud.missed_since for cloud in out if cloud.missed_since is not None]
+        if not missed or stack.generation != stack.observed_generation:
+            return
+        for m in stack.members:
+            held = written.get(m.id, {}).get("held", m.held)
+            if m.id not in decided.out and held < decided.shares[m.id]:
+                return
+        self._observer.metrics.failed_over((self._now() - max(missed)).total_seconds())
 
     def _after_reading(self, member: models.Member, column: str) -> Any:
         """A column of the member as this round has read it, of the row where it read nothing."""

@@ -38,6 +38,7 @@ from heat_spreader.db import engines as db_engines
 from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
+from heat_spreader.engine import metrics
 from heat_spreader.engine import observe
 from heat_spreader.engine import reconcile
 from heat_spreader.engine import references
@@ -146,6 +147,14 @@ class Engine(service.Service):
         self._rounds = futures.ThreadPoolExecutor(
             conf.engine.threads + SPARE_THREADS, thread_name_prefix="round"
         )
+        self._metrics = None
+        if conf.engine.metrics_port:
+            self._metrics = metrics.Server(
+                self._observer.metrics,
+                conf.engine.metrics_host,
+                conf.engine.metrics_port,
+                conf.engine.workers,
+            )
         self._endpoint = Endpoint(self._begin)
         self._listen()
         self.tg.add_timer(HEARTBEAT_INTERVAL, self._guarded, None, self._heartbeat)
@@ -173,6 +182,8 @@ class Engine(service.Service):
             self._guarded(lambda: self._hand_back(left, interrupted=True))
         # Last: it may have to wait for a probe, and nobody waits for what it sees.
         self._observer.stop()
+        if self._metrics is not None:
+            self._metrics.stop()
         self._rounds.shutdown(wait=not left)
         super().stop(graceful=graceful)
         LOG.info("Engine %s stopped", self._id)

@@ -83,6 +83,7 @@ OWNERS = {
     "oslo_db.exception": ["heat_spreader.db", "heat_spreader.cmd"],
     "oslo_db.options": ["heat_spreader.conf"],
     "oslo_messaging": ["heat_spreader.rpc"],
+    "prometheus_client": ["heat_spreader.engine.metrics"],
     "kombu": ["heat_spreader.rpc"],
 }
 
