@@ -214,8 +214,11 @@ class Watch:
         if known.changed > known.out_since:
             known.floors = {}
         if out > known.out and known.changed < task.moment:
-            for m in last.members:
-                if m.cloud not in out and not m.leaving:
+            there = [m for m in last.members if m.cloud not in out and not m.leaving]
+            # Let pass: a minimum goes before a floor, and one that was not served is served first when its
+            # cloud can be raised again in the moment in which others go out.
+            if not any(m.minimum > m.held for m in there):
+                for m in there:
                     runs = min(m.confirmed, m.share or 0, self._sure_in(m.cloud, row.name))
                     known.floors[m.cloud] = max(known.floors.get(m.cloud, 0), runs)
             known.out, known.out_since = out, self.world.schedule.now
