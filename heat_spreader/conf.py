@@ -210,6 +210,31 @@ health_opts: list[cfg.Opt] = [
         "itself until enough of them are back or an administrator forces it. A higher value also stops "
         "outages that follow from each other.",
     ),
+    cfg.DictOpt(
+        "watchdogs",
+        default={},
+        help="Watchdogs that report without a token of Keystone's, for example Alertmanager: the name of "
+        "each with the SHA-256, in hexadecimal, of its secret. It sends the secret as 'Authorization: Bearer' "
+        "and may do nothing but report what it sees of clouds. Make a secret of 32 random bytes at least.",
+    ),
+    cfg.DictOpt(
+        "watchdog_zones",
+        default={},
+        help="The failure zone of each of these watchdogs. Those without one have a vote each.",
+    ),
+    cfg.StrOpt(
+        "alert_label",
+        default="cloud",
+        help="The label of an alert that names the cloud which it is about. Alerts without it are ignored.",
+    ),
+    cfg.IntOpt(
+        "alert_expiry",
+        default=18000,
+        min=60,
+        help="Seconds for which a firing alert stands without being sent again. It should be a little more "
+        "than the repeat_interval of the Alertmanager, which is four hours by default. A lower value forgets "
+        "an alert that still fires; with a higher one an Alertmanager that died has its say for longer.",
+    ),
     cfg.ListOpt(
         "references",
         default=[],

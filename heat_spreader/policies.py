@@ -28,6 +28,7 @@ from heat_spreader import exception
 READER = "rule:project_reader or rule:admin"
 MEMBER = "rule:project_member or rule:admin"
 ADMIN = "rule:admin"
+WATCHDOG = "role:service or rule:admin"
 
 
 def _rule(
@@ -153,6 +154,18 @@ RULES: list[policy.RuleDefault] = [
         READER,
         "Show who saw what of a cloud, which its verdict is made of.",
         "GET /v1/clouds/{cloud}/observations",
+    ),
+    _rule(
+        "spreader:cloud:observation:create",
+        WATCHDOG,
+        "Report what a watchdog sees of a cloud, of any project. It has a vote on its verdict.",
+        "POST /v1/clouds/{cloud}/observations",
+    ),
+    _rule(
+        "spreader:alert:create",
+        WATCHDOG,
+        "The same in the form of Alertmanager's webhook.",
+        "POST /v1/alerts",
     ),
     _rule(
         "spreader:cloud:create",

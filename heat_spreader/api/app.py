@@ -41,6 +41,7 @@ from heat_spreader.api import hooks
 from heat_spreader.api import passwords
 from heat_spreader.api import root
 from heat_spreader.api import versions
+from heat_spreader.api import watchdogs
 from heat_spreader.db import api as db_api
 from heat_spreader.db import migration
 
@@ -125,6 +126,7 @@ class Authentication:
             self.private = passwords.HttpBasic(app, conf.api.http_basic_auth_user_file)
         else:
             self.private = LocalUser(app)
+        self.private = watchdogs.BySecret(app, self.private, conf)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         # Clients read these to learn where and how to get in.

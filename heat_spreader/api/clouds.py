@@ -27,6 +27,7 @@ from heat_spreader.api import expose
 from heat_spreader.api import lookup
 from heat_spreader.api import paging
 from heat_spreader.api import schemas
+from heat_spreader.api import watchdogs
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
 from heat_spreader.engine.core import health
@@ -56,6 +57,7 @@ def _observations(
             "since": row.since,
             "observed_at": row.observed_at,
             "seen_at": row.seen_at,
+            "expires_at": row.expires_at,
             "abstains": row.abstains,
             "counts": counts[row.observer],
         }
@@ -200,5 +202,14 @@ class Observations(expose.Controller):
     def get_all(self, ctx: context.RequestContext, cloud: str) -> dict[str, Any]:
         """Who saw what of the cloud, and whether it counts now; what its verdict is made of."""
         row = lookup.cloud(ctx, cloud)
+        moment, found = db_clouds.list_observations(ctx, [row.id])
+        return {"observations": _observations(self.conf, moment, found[row.id])}
+
+    @expose.expose("spreader:cloud:observation:create", body=schemas.OBSERVATION)
+    def post(
+        self, ctx: context.RequestContext, cloud: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What a watchdog sees; it is judged when an engine next looks at the cloud."""
+        row = watchdogs.report(self.conf, ctx, cloud, body)
         moment, found = db_clouds.list_observations(ctx, [row.id])
         return {"observations": _observations(self.conf, moment, found[row.id])}

@@ -25,6 +25,7 @@ from heat_spreader.api import expose
 from heat_spreader.api import members
 from heat_spreader.api import stacks
 from heat_spreader.api import versions
+from heat_spreader.api import watchdogs
 
 
 def tree(conf: cfg.ConfigOpts, engine: rpc.Engines) -> "Root":
@@ -43,6 +44,7 @@ def tree(conf: cfg.ConfigOpts, engine: rpc.Engines) -> "Root":
             ),
             "clouds": clouds.Clouds(conf, nested={"observations": clouds.Observations(conf)}),
             "events": events.Events(conf),
+            "alerts": watchdogs.Alerts(conf),
         }
     )
     return Root(children={"v1": v1})

@@ -235,6 +235,51 @@ CLOUD_UPDATE = _object(
     minProperties=1,
 )
 
+OBSERVATION = _object(
+    {
+        "observer": _text(
+            r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z",
+            "a name: a letter or digit, then letters, digits, '_', '.' and '-', at most 200 in all",
+            200,
+        ),
+        "zone": _or_null(LINE),
+        "outcome": _choice("ok", "unreachable"),
+        "detail": DESCRIPTION,
+        "latency_ms": _or_null(_integer(0, 10_000_000)),
+        "expires_in": _integer(10, 86_400),
+    },
+    required=["outcome", "expires_in"],
+)
+_LABELS: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": "string", "description": "text"},
+    "description": "an object with texts",
+}
+_ALERTMANAGERS_OWN = """version groupKey truncatedAlerts status receiver groupLabels commonLabels
+    commonAnnotations externalURL""".split()
+# As Alertmanager sends it. Of what is in an alert we need a part, and leave the rest alone.
+ALERTS = _object(
+    {
+        "alerts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "status": _choice("firing", "resolved"),
+                    "labels": _LABELS,
+                    "annotations": _LABELS,
+                },
+                "required": ["status"],
+                "description": "an alert",
+            },
+            "maxItems": 1000,
+            "description": "a list of at most 1000 alerts",
+        },
+        **{name: {} for name in _ALERTMANAGERS_OWN},
+    },
+    required=["alerts"],
+)
+
 # --- queries --------------------------------------------------------------------------------------
 
 _FLAG = _text(r"^([Tt]rue|[Ff]alse|0|1)\Z", "true or false", 5)

@@ -310,6 +310,7 @@ def record_observation(
     spacing: float = 0.0,
     zone: str | None = None,
     abstains: str = "",
+    expires_in: float | None = None,
     age: Callable[[], float] = lambda: 0.0,
 ) -> Look | None:
     """Store what one observer saw; runs of misses and goods go on counting.
@@ -319,6 +320,7 @@ def record_observation(
     seconds, because of work under way or of several processes on one host, count once. Who abstains
     counts nothing.
 
+    :param expires_in: of a watchdog: seconds for which its word stands
     :param age: tells how many seconds ago it was seen, when it is about to be stored. What is older
         than what is known of the same observer comes too late and is not stored
     :returns: all that is needed to judge the cloud; None when it is no longer registered
@@ -342,6 +344,9 @@ def record_observation(
             "observed_at": seen_at,
             "zone": zone,
             "seen_at": seen_at if good else before and before.seen_at,
+            "expires_at": None
+            if expires_in is None
+            else seen_at + datetime.timedelta(seconds=expires_in),
             "abstains": abstains or None,
             **_runs(before, seen_at, fresh_for, spacing, (miss, good), not abstains),
         }

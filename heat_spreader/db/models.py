@@ -124,6 +124,8 @@ class Observation(Base):
     # in a row of misses or good answers.
     seen_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     counted_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    # Of a watchdog: until then its word stands.
+    expires_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     # Why the observer does not trust what it sees; none: it does.
     abstains: orm.Mapped[str | None] = orm.mapped_column(LongText)
 

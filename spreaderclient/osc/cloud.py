@@ -399,3 +399,61 @@ class UndrainCloud(command.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         _plan(self, parsed_args, draining=False)
+
+
+class ReportCloud(command.Command):
+    """Report what a watchdog sees of a cloud (role service, and administrators).
+
+    It has a vote on the verdict like any observer, until it expires. The service goes on looking itself.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "cloud", metavar="<cloud>", type=arguments.identity, help="Name or id of the cloud."
+        )
+        group = parser.add_mutually_exclusive_group(required=True)
+        group.add_argument(
+            "--ok",
+            action="store_const",
+            const="ok",
+            dest="outcome",
+            help="It answers as it should.",
+        )
+        group.add_argument(
+            "--unreachable",
+            action="store_const",
+            const="unreachable",
+            dest="outcome",
+            help="Nobody answers there.",
+        )
+        parser.add_argument(
+            "--expires",
+            metavar="SECONDS",
+            type=arguments.number,
+            default=300,
+            help="For how many seconds this stands, from 10 to 86400 (default: 300).",
+        )
+        parser.add_argument(
+            "--observer",
+            metavar="NAME",
+            type=arguments.identity,
+            help="Name of the watchdog (default: the id of the user).",
+        )
+        parser.add_argument(
+            "--zone",
+            metavar="ZONE",
+            help="Where it looks from. All observers of one zone have one vote together.",
+        )
+        parser.add_argument("--detail", metavar="TEXT", help="What it saw, for people.")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        more = {
+            field: getattr(parsed_args, field)
+            for field in ("observer", "zone", "detail")
+            if getattr(parsed_args, field) is not None
+        }
+        sdk_cloud.Cloud.existing(id=parsed_args.cloud).report(
+            plugin.client(self.app), parsed_args.outcome, expires_in=parsed_args.expires, **more
+        )

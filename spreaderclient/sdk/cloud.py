@@ -15,6 +15,7 @@
 from typing import Any
 
 from keystoneauth1 import adapter
+from openstack import exceptions
 from openstack import resource
 
 
@@ -64,6 +65,18 @@ class Cloud(resource.Resource):
     units = resource.Body("units", type=int)
     created_at = resource.Body("created_at")
     updated_at = resource.Body("updated_at")
+
+    def report(self, session: adapter.Adapter, outcome: str, **more: Any) -> None:
+        """Say what a watchdog sees of it: "ok" or "unreachable"; for the role service.
+
+        :param more: ``expires_in`` seconds, and ``observer``, ``zone``, ``detail``, ``latency_ms``
+        """
+        response = session.post(
+            f"{self.base_path}/{self.id}/observations",
+            json={"outcome": outcome, **more},
+            microversion=self._get_microversion(session),
+        )
+        exceptions.raise_from_response(response)
 
     def observations(self, session: adapter.Adapter) -> list[dict[str, Any]]:
         """Who saw what of it, and whether that counts now; the latest first, as the API gives it."""

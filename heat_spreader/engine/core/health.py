@@ -184,6 +184,7 @@ def reading(row: Any) -> values.Reading:
         zone=row.zone,
         seen=row.seen_at is not None,
         abstains=row.abstains or "",
+        expires_at=row.expires_at,
     )
 
 

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("zone", sa.String(length=255), nullable=True),
         sa.Column("seen_at", TIME, nullable=True),
         sa.Column("counted_at", TIME, nullable=True),
+        sa.Column("expires_at", TIME, nullable=True),
         sa.Column("abstains", LONG_TEXT, nullable=True),
     ):
         op.add_column("observations", column)

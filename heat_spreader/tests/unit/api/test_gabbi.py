@@ -16,6 +16,7 @@ A story sets itself up through the API. Its callers are the tokens below, which 
 everything behind the token is the real thing.
 """
 
+import hashlib
 import pathlib
 import sys
 from typing import Any
@@ -33,8 +34,11 @@ TOKENS = {
     "green-reader": ("green", ["reader"]),
     "green-nobody": ("green", ["auditor"]),
     "blue-member": ("blue", ["member", "reader"]),
+    "service": ("service", ["service"]),
     "unscoped": (None, ["member", "reader"]),
 }
+
+SESAME = hashlib.sha256(b"sesame").hexdigest()
 
 _app: list[Any] = []
 
@@ -48,6 +52,8 @@ class API(fixture.GabbiFixture):
         self._api = fixtures.API("keystone")
         self._api.setUp()
         self._api.config.set("api", max_limit=self.max_limit)
+        # The SHA-256 of "sesame".
+        self._api.config.set("health", watchdogs={"prometheus": SESAME}, watchdog_zones={})
         for token, (project, roles) in TOKENS.items():
             self._api.add_token(token, user=token, project=project, roles=roles)
         _app.append(self._api.app)

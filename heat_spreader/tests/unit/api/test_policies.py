@@ -29,6 +29,8 @@ READ = [name for name in RULES if name.rpartition(":")[2] in ("list", "show")]
 ADMIN = [
     "spreader:all_projects",
     "spreader:stack:force-failover",
+    "spreader:cloud:observation:create",
+    "spreader:alert:create",
     *(f"spreader:cloud:{w}" for w in ("create", "update", "delete")),
 ]
 
@@ -67,9 +69,15 @@ class TestRules(base.BaseTestCase):
     def test_an_administrator_does_everything(self):
         self.assertEqual(RULES, self.allowed(caller("admin"), {"project_id": "blue"}))
 
+    def test_a_watchdog_reports_and_does_nothing_else(self):
+        self.assertEqual(
+            ["spreader:cloud:observation:create", "spreader:alert:create"],
+            self.allowed(caller("service", project="service")),
+        )
+
     def test_others_do_nothing(self):
         self.assertEqual([], self.allowed(caller()))
-        self.assertEqual([], self.allowed(caller("auditor", "service")))
+        self.assertEqual([], self.allowed(caller("auditor", "observer")))
 
     def test_nothing_in_another_project(self):
         self.assertEqual([], self.allowed(caller("member", "reader"), {"project_id": "blue"}))

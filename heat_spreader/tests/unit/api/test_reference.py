@@ -74,6 +74,27 @@ STORY = [
     ("cloud-list", "GET", "/v1/clouds?limit=1", None),
     ("cloud-show", "GET", "/v1/clouds/east", None),
     ("observation-list", "GET", "/v1/clouds/east/observations", None),
+    (
+        "observation-create",
+        "POST",
+        "/v1/clouds/west/observations",
+        {"observer": "probe-1", "zone": "south", "outcome": "ok", "expires_in": 300},
+    ),
+    (
+        "alert-create",
+        "POST",
+        "/v1/alerts",
+        {
+            "status": "firing",
+            "alerts": [
+                {
+                    "status": "firing",
+                    "labels": {"alertname": "HeatDown", "cloud": "west"},
+                    "annotations": {"summary": "Heat of west does not answer"},
+                }
+            ],
+        },
+    ),
     ("stack-list", "GET", "/v1/stacks?limit=1", None),
     ("stack-show", "GET", "/v1/stacks/web", None),
     ("member-list", "GET", "/v1/stacks/web/members", None),

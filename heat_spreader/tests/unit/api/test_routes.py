@@ -59,6 +59,8 @@ class TestRoutes(base.BaseTestCase):
                 PATCH /v1/clouds/{cloud}
                 DELETE /v1/clouds/{cloud}
                 GET /v1/clouds/{cloud}/observations
+                POST /v1/clouds/{cloud}/observations
+                POST /v1/alerts
                 GET /v1/events
                 GET /v1/stacks
                 POST /v1/stacks

@@ -53,6 +53,7 @@ SEEN = {
     "since": "2026-01-01T00:00:00Z",
     "observed_at": "2026-01-01T00:00:00Z",
     "seen_at": "2026-01-01T00:00:00Z",
+    "expires_at": None,
     "abstains": None,
     "counts": True,
 }
@@ -150,6 +151,36 @@ class TestCloud(fake_api.ApiTest):
         self.assertEqual(CLOUD | {"votes": [SEEN]}, shown)
         table = self.works("cloud", "show", "cloud1").out
         self.assertRegex(table, r"host1 \(north\)  ok  12 good  \d+ d ago  counts")
+
+    def test_report(self):
+        self.http.post(self.url("/clouds/a/observations"), json={"observations": []})
+        run = self.works("cloud", "report", "a", "--ok")
+        self.assertEqual(("", ""), (run.out, run.err))
+        self.works(
+            *("cloud", "report", "a", "--unreachable", "--expires", "60", "--observer", "probe-1"),
+            *("--zone", "north", "--detail", "no ping"),
+        )
+        self.assertEqual(
+            [
+                {"outcome": "ok", "expires_in": 300},
+                {
+                    "outcome": "unreachable",
+                    "expires_in": 60,
+                    "observer": "probe-1",
+                    "zone": "north",
+                    "detail": "no ping",
+                },
+            ],
+            [body for _, body in self.writes],
+        )
+        self.assertEqual(2, self.spreader("cloud", "report", "a").code)
+        self.http.post(
+            self.url("/clouds/a/observations"),
+            **fake_api.error(403, "forbidden", "The rule does not let you."),
+        )
+        run = self.spreader("cloud", "report", "a", "--ok")
+        self.assertEqual(1, run.code)
+        self.assertIn("The rule does not let you.", run.err)
 
     def test_what_a_vote_looks_like(self):
         self.http.get(self.url("/clouds/cloud1"), json=CLOUD)
