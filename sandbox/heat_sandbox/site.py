@@ -72,13 +72,19 @@ class Site:
         apis: int = 2,
         engines: int = 3,
         database_kind: str = "mariadb",
+        regions: bool = False,
     ) -> None:
-        """:param bin_directory: where Heat Spreader is installed; with the clouds otherwise"""
+        """
+        :param bin_directory: where Heat Spreader is installed; with the clouds otherwise
+        :param regions: whether each number is a region, with a message bus of its own
+        """
         self.box = box
         self.directory = box.directory / "site"
         self.apis = [f"api-{number}" for number in range(1, apis + 1)]
         self.engines = [f"engine-{number}" for number in range(1, engines + 1)]
         self._kind = database_kind
+        numbers = range(1, max(apis, engines) + 1)
+        self._vhosts = {str(n): f"{VHOST}-{n}" if regions else VHOST for n in numbers}
         self._spreader = spreader.Spreader(box, bin_directory)
         self._passwords = {name: secrets.token_hex(16) for name in ("broker", "database")}
         self._programs: dict[str, Program] = {}
@@ -121,8 +127,11 @@ class Site:
     @property
     def transport_url(self) -> str:
         """Where its message bus is."""
+        return self._bus(VHOST)
+
+    def _bus(self, vhost: str) -> str:
         port = self.box.settings().base_port + BROKER
-        return f"rabbit://{rabbit.USER}:{self._passwords['broker']}@127.0.0.1:{port}/{VHOST}"
+        return f"rabbit://{rabbit.USER}:{self._passwords['broker']}@127.0.0.1:{port}/{vhost}"
 
     def down(self) -> None:
         """End all its processes, those that depend on others first."""
@@ -144,7 +153,10 @@ class Site:
         files = self.box.rabbit()
         etc = self.directory / "etc"
         written = rabbit.configuration(
-            port, self._passwords["broker"], [VHOST], etc / "definitions.json"
+            port,
+            self._passwords["broker"],
+            sorted({VHOST, *self._vhosts.values()}),
+            etc / "definitions.json",
         )
         for name, text in written.items():
             (etc / name).write_text(text)
@@ -161,7 +173,6 @@ class Site:
             spreader.surroundings(self.box),
             SETTINGS,
             {
-                "DEFAULT": {"transport_url": self.transport_url},
                 "database": {"connection": self.database_url},
                 "oslo_concurrency": {"lock_path": self.directory / "lock"},
             },
@@ -170,11 +181,17 @@ class Site:
         self._spreader.command("heat-spreader-manage", "--config-file", shared, "db", "sync")
         for name in self.apis + self.engines:
             own = etc / f"{name}.conf"
+            number = name.rpartition("-")[2]
             # Several on one host: the queue manager tells them apart by this name.
             spreader.write(
                 own,
                 {
-                    "DEFAULT": {"host": name, "log_file": self.log(name)},
+                    "DEFAULT": {
+                        "host": name,
+                        "log_file": self.log(name),
+                        "transport_url": self._bus(self._vhosts[number]),
+                    },
+                    "engine": {"zone": f"zone-{number}"},
                     "oslo_messaging_rabbit": {"hostname": "sandbox", "processname": name},
                 },
             )
