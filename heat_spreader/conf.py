@@ -30,6 +30,7 @@ from oslo_policy import opts as policy_opts
 import pbr.version
 
 from heat_spreader import exception
+from heat_spreader import trusts
 
 VERSION = pbr.version.VersionInfo("heat-spreader").version_string()
 
@@ -305,6 +306,71 @@ clouds_opts: list[cfg.Opt] = [
     ),
 ]
 
+tenants_opts: list[cfg.Opt] = [
+    cfg.ListOpt(
+        "denied_networks",
+        default=[
+            # "This network", loopback, link-local (metadata services answer there), private, shared,
+            # benchmarks, multicast and what is reserved; the same in IPv6.
+            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "10.0.0.0/8", "172.16.0.0/12"),
+            *("192.168.0.0/16", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15"),
+            *("224.0.0.0/4", "240.0.0.0/4"),
+            *("::/128", "::1/128", "fe80::/10", "fc00::/7", "fec0::/10", "ff00::/8"),
+        ],
+        help="Networks in which clouds that projects register may not be: neither their Keystone nor "
+        "anything in its catalog. Each address is looked at when it is connected to, whatever name "
+        "led there. Take a network out, and projects can make engines knock at every door in it.",
+    ),
+    cfg.ListOpt(
+        "allowed_networks",
+        default=[],
+        help="Networks in which their clouds may be all the same, for example that of your own second "
+        "cloud: 10.20.0.0/24. Goes before denied_networks.",
+    ),
+    cfg.BoolOpt(
+        "allow_insecure",
+        default=False,
+        help="Whether administrators may register clouds whose TLS certificates are not checked. "
+        "Whoever is on the way to such a cloud can read its credentials.",
+    ),
+    cfg.FloatOpt(
+        "max_timeout",
+        default=60.0,
+        min=0.1,
+        help="The longest timeout, in seconds, that may be set for a cloud. It must be at most half of "
+        "[engine] claim_lease to be of use.",
+    ),
+    cfg.IntOpt(
+        "expiry_warning",
+        default=30,
+        min=0,
+        help="Days before an application credential expires from which on its cloud says so.",
+    ),
+]
+
+secrets_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "store",
+        default="local",
+        choices=[
+            ("local", "In the database, encrypted with the keys of key_file."),
+            (
+                "castellan",
+                "In Barbican or Vault, see [key_manager]; the database has a reference.",
+            ),
+        ],
+        help="Where the secrets of clouds that projects register are kept.",
+    ),
+    cfg.StrOpt(
+        "key_file",
+        default="/etc/heat-spreader/secrets.keys",
+        help="Keys of the store 'local', one a line; the first one encrypts, all of them decrypt. The "
+        "same on every host. Made, and a new key put in front, by 'heat-spreader-manage credential "
+        "key'. Only its owner may write it and only its group may read it. Without it no project can "
+        "bring a cloud that needs a secret.",
+    ),
+]
+
 GROUPS: dict[str | None, list[cfg.Opt]] = {
     None: default_opts,
     "api": api_opts,
@@ -312,18 +378,21 @@ GROUPS: dict[str | None, list[cfg.Opt]] = {
     "health": health_opts,
     "spread": spread_opts,
     "clouds": clouds_opts,
+    "tenants": tenants_opts,
+    "secrets": secrets_opts,
 }
 
 
 def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
     """For oslo-config-generator: our own groups and the authentication section."""
-    return [*GROUPS.items(), *auth_token_opts.list_auth_token_opts()]
+    return [*GROUPS.items(), *trusts.list_opts(), *auth_token_opts.list_auth_token_opts()]
 
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Register every option and the defaults that differ from the libraries' own."""
     for group, opts in GROUPS.items():
         conf.register_opts(opts, group=group)
+    trusts.register(conf)
     db_options.set_defaults(conf)
     policy_opts.set_defaults(conf, policy_file="policy.yaml")
     cors.set_defaults(

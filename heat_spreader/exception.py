@@ -32,9 +32,13 @@ do. It knows nothing of the framework: one hook in the API turns it into an answ
     │   ├── HeatStackExists            409 spreader.heat_stack_exists
     │   ├── CloudExists                409 spreader.cloud_exists
     │   ├── CloudInUse                 409 spreader.cloud_in_use
-    │   └── AmbiguousName              409 spreader.ambiguous_name
+    │   ├── AmbiguousName              409 spreader.ambiguous_name
+    │   ├── SecretLost                 409 spreader.secret_lost
+    │   └── TrustRefused               409 spreader.trust_refused
     ├── ConcurrentUpdate               412 spreader.concurrent_update
     ├── Unavailable                    503 spreader.unavailable
+    ├── NoSecretStore                  503 spreader.no_secret_store
+    ├── NoTrusts                       503 spreader.no_trusts
     └── StartupError                   (a command cannot start; never reaches the API)
 """
 
@@ -140,6 +144,21 @@ class AmbiguousName(Conflict):
     message = "More than one object is named '%(name)s'; use its id."
 
 
+class SecretLost(Conflict):
+    error = "spreader.secret_lost"
+    message = (
+        "The stored secret of this cloud cannot be used: %(reason)s. Set its credentials anew."
+    )
+
+
+class TrustRefused(Conflict):
+    error = "spreader.trust_refused"
+    message = (
+        "Keystone lets this token make no trust, with which the service would act for you in a region: "
+        "%(reason)s. Ask again with a token that you got with a password."
+    )
+
+
 class ConcurrentUpdate(SpreaderException):
     code = 412
     error = "spreader.concurrent_update"
@@ -156,6 +175,18 @@ class Unavailable(SpreaderException):
         "The database does not answer. Try again in some seconds; if this was a change, look first "
         "whether it was made."
     )
+
+
+class NoSecretStore(SpreaderException):
+    code = 503
+    error = "spreader.no_secret_store"
+    message = "Credentials of projects cannot be kept here: %(reason)s."
+
+
+class NoTrusts(SpreaderException):
+    code = 503
+    error = "spreader.no_trusts"
+    message = "This service cannot act for you in regions by a trust: %(reason)s."
 
 
 class StartupError(SpreaderException):

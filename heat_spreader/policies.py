@@ -169,17 +169,39 @@ RULES: list[policy.RuleDefault] = [
     ),
     _rule(
         "spreader:cloud:create",
-        ADMIN,
-        "Register a cloud. A cloud of the kind 'config' uses the operator's own credentials.",
+        MEMBER,
+        "Register a cloud that the project brings with credentials of its own, or a region.",
         "POST /v1/clouds",
     ),
     _rule(
         "spreader:cloud:update",
-        ADMIN,
-        "Change a cloud; cordon or drain it.",
+        MEMBER,
+        "Change a cloud of the project, cordon or drain it, or give it other credentials.",
         "PATCH /v1/clouds/{cloud}",
     ),
-    _rule("spreader:cloud:delete", ADMIN, "Remove a cloud.", "DELETE /v1/clouds/{cloud}"),
+    _rule(
+        "spreader:cloud:delete",
+        MEMBER,
+        "Remove a cloud of the project.",
+        "DELETE /v1/clouds/{cloud}",
+    ),
+    _rule(
+        "spreader:cloud:check",
+        MEMBER,
+        "Have an engine try what the credentials of a cloud are good for.",
+        "POST /v1/clouds/{cloud}/actions",
+    ),
+    _rule(
+        "spreader:cloud:operate",
+        ADMIN,
+        "Register, change, check or remove a cloud that is reached with the operator's own credentials "
+        "(kind 'config') or is for more than one project; let other projects use a cloud; have its TLS "
+        "certificates not checked. It is asked besides the rule of the request.",
+        "POST /v1/clouds",
+        "PATCH /v1/clouds/{cloud}",
+        "DELETE /v1/clouds/{cloud}",
+        "POST /v1/clouds/{cloud}/actions",
+    ),
 ]
 
 _enforcer: policy.Enforcer | None = None

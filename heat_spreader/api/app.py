@@ -36,6 +36,7 @@ from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import policies
 from heat_spreader import rpc
+from heat_spreader.api import credentials
 from heat_spreader.api import expose
 from heat_spreader.api import hooks
 from heat_spreader.api import passwords
@@ -65,7 +66,7 @@ def build_app(conf: cfg.ConfigOpts, engine: rpc.Engines) -> Any:
     policies.setup(conf)
 
     api = pecan.make_app(
-        root.tree(conf, engine),
+        root.tree(conf, engine, credentials.Keeper(conf)),
         hooks=[hooks.ContextHook(), hooks.ErrorHook()],
         request_cls=expose.Request,
         debug=False,

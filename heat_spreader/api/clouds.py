@@ -10,25 +10,29 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Clouds: where stacks can be. Credentials are never in them, only the name of the operator's entry."""
+"""Clouds: where stacks can be. Credentials go in here and never come out."""
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 import datetime
 from typing import Any
 
 from oslo_config import cfg
+from oslo_utils import timeutils
 import pecan
 
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import policies
+from heat_spreader.api import credentials
 from heat_spreader.api import expose
 from heat_spreader.api import lookup
 from heat_spreader.api import paging
 from heat_spreader.api import schemas
 from heat_spreader.api import watchdogs
 from heat_spreader.db import clouds as db_clouds
+from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import models
 from heat_spreader.engine.core import health
 from heat_spreader.engine.core import values
@@ -70,15 +74,24 @@ def _views(
 ) -> dict[str, dict[str, Any]]:
     """Clouds as the API shows them, by id, with their latest probe and how many stacks are there."""
     rows = {cloud.id: cloud for cloud in clouds}
+    everywhere = policies.sees_all_projects(ctx)
     # How busy a shared cloud is with the stacks of others is no business of a project's.
-    whose = None if policies.sees_all_projects(ctx) else ctx.project_id
+    whose = None if everywhere else ctx.project_id
     used = db_clouds.count_members(ctx, rows, whose)
     units = db_clouds.count_units(ctx, rows, whose)
     moment, observations = db_clouds.list_observations(ctx, rows)
+    settings = db_credentials.list_settings(ctx, (cloud.credential_id for cloud in rows.values()))
+    trials = db_credentials.list_trials(ctx, rows)
+    given = db_clouds.list_cloud_projects(ctx, rows)
     views = {}
     for cloud in rows.values():
         readings = [health.reading(seen) for seen in observations[cloud.id]]
         latest = max(observations[cloud.id], key=lambda seen: seen.observed_at, default=None)
+        reach = settings.get(cloud.credential_id or "", {})
+        trial = trials.get(cloud.id)
+        own = everywhere or cloud.project_id == ctx.project_id
+        shown = {name: value for name, value in reach.items() if name != "trust_id"}
+        insecure = bool(reach.get("insecure"))
         views[cloud.id] = {
             "id": cloud.id,
             "name": cloud.name,
@@ -88,6 +101,14 @@ def _views(
             "region": cloud.region,
             "shared": cloud.shared,
             "project_id": cloud.project_id,
+            # Who else uses it, and how it is reached, is for those who own it.
+            "projects": given[cloud.id] if own else [],
+            "credentials": shown if own and cloud.kind in credentials.KINDS else None,
+            "insecure": insecure,
+            "access": (trial.answers if trial and trial.tried_at and own else None) or None,
+            "access_checked_at": trial.tried_at if trial and own else None,
+            "expires_at": trial.expires_at if trial and own else None,
+            "warnings": list(_warnings(conf, insecure, trial if own else None)),
             "cordoned": cloud.cordoned,
             "cordoned_until": cloud.cordoned_until,
             "draining": cloud.draining,
@@ -122,12 +143,36 @@ def _view(
     return _views(conf, ctx, [cloud])[cloud.id]
 
 
+def _warnings(conf: cfg.ConfigOpts, insecure: bool, trial: models.Trial | None) -> Iterator[str]:
+    """What somebody should do something about before it is too late."""
+    if insecure:
+        yield "The TLS certificates of this cloud are not checked."
+    if trial is None:
+        return
+    if trial.expires_at is not None:
+        left = trial.expires_at - timeutils.utcnow()
+        if left.total_seconds() <= 0:
+            yield "The application credential has expired; hand over another one."
+        elif left.days < conf.tenants.expiry_warning:
+            yield (
+                f"The application credential expires in {left.days} day(s), at "
+                f"{trial.expires_at:%Y-%m-%d %H:%M} UTC; hand over another one before."
+            )
+    for step, answer in trial.answers.items():
+        if answer["ok"] is False:
+            yield f"{step}: {answer['detail']}"
+
+
 def _columns(body: Mapping[str, Any]) -> dict[str, Any]:
     """What a user wants of a cloud, with the ends of what is planned as times.
 
     :raises Invalid: an end without that which ends
     """
-    columns = dict(body)
+    columns = {
+        name: value
+        for name, value in body.items()
+        if name not in ("kind", "credentials", "projects")
+    }
     for flag in ("cordoned", "draining"):
         until = f"{flag}_until"
         if body.get(until) is not None:
@@ -139,17 +184,55 @@ def _columns(body: Mapping[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _target(cloud: models.Cloud) -> Mapping[str, Any]:
-    """A shared cloud is seen by projects that do not own it, so its own project is asked for."""
-    return {"project_id": cloud.project_id}
+def _authorize(ctx: context.RequestContext, rule: str, cloud: models.Cloud) -> None:
+    """A cloud is seen by projects that do not own it, so its own project is asked for."""
+    policies.authorize(ctx, rule, {"project_id": cloud.project_id})
+    if cloud.kind == "config" or cloud.shared:
+        policies.authorize(ctx, OPERATE)
+
+
+def _check(kind: str, body: Mapping[str, Any]) -> None:
+    """Refuse what does not go together. :raises Invalid: with what to change"""
+    if kind != "config" and "config_cloud" in body:
+        raise exception.Invalid(
+            reason=f"config_cloud: a cloud of the kind '{kind}' is in no clouds.yaml"
+        )
+    if kind == "region":
+        if not body.get("region", "given before"):
+            raise exception.Invalid(reason="region: which one? The kind 'region' needs its name")
+        if body.get("shared") or body.get("projects"):
+            raise exception.Invalid(
+                reason="shared: a region is used with a trust of the project that registered it; other "
+                "projects register it for themselves"
+            )
+
+
+def _operates(kind: str, body: Mapping[str, Any]) -> bool:
+    """Whether what is asked is for the operator alone."""
+    return (
+        kind == "config"
+        or bool(body.get("shared"))
+        or "projects" in body
+        or "lost" in body
+        or bool(body.get("credentials", {}).get("insecure"))
+    )
+
+
+OPERATE = "spreader:cloud:operate"
 
 
 class Clouds(expose.Controller):
     """/v1/clouds"""
 
-    def __init__(self, conf: cfg.ConfigOpts, nested: Mapping[str, expose.Controller]) -> None:
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        keeper: credentials.Keeper,
+        nested: Mapping[str, expose.Controller],
+    ) -> None:
         super().__init__(nested=nested)
         self.conf = conf
+        self.keeper = keeper
 
     @expose.expose("spreader:cloud:list", query=schemas.CLOUD_LIST)
     def get_all(self, ctx: context.RequestContext, query: dict[str, str]) -> dict[str, Any]:
@@ -167,8 +250,19 @@ class Clouds(expose.Controller):
 
     @expose.expose("spreader:cloud:create", body=schemas.CLOUD_CREATE, status=201)
     def post(self, ctx: context.RequestContext, body: dict[str, Any]) -> dict[str, Any]:
-        wanted = {"kind": "config", "config_cloud": body["name"], **body}
-        cloud = db_clouds.create_cloud(ctx, {**wanted, "project_id": ctx.project_id})
+        kind = body.get("kind", "config")
+        if _operates(kind, body):
+            policies.authorize(ctx, OPERATE)
+        _check(kind, {"region": None, **body} if kind == "region" else body)
+        credential = self.keeper.new(
+            ctx, kind, expose.plain(body.get("credentials"), "credentials")
+        )
+        wanted = {"kind": kind, **_columns(body), "project_id": ctx.project_id}
+        if kind == "config":
+            wanted.setdefault("config_cloud", body["name"])
+        cloud = db_clouds.create_cloud(
+            ctx, wanted, credential=credential, projects=body.get("projects", ())
+        )
         pecan.response.location = f"{pecan.request.application_url}/v1/clouds/{cloud.id}"
         return _view(self.conf, ctx, cloud)
 
@@ -181,13 +275,25 @@ class Clouds(expose.Controller):
         self, ctx: context.RequestContext, cloud: str, body: dict[str, Any]
     ) -> dict[str, Any]:
         row = lookup.cloud(ctx, cloud)
-        policies.authorize(ctx, "spreader:cloud:update", _target(row))
-        return _view(self.conf, ctx, db_clouds.update_cloud(ctx, row.id, _columns(body)))
+        _authorize(ctx, "spreader:cloud:update", row)
+        if _operates(row.kind, body):
+            policies.authorize(ctx, OPERATE)
+        _check(row.kind, body)
+        credential = None
+        if "credentials" in body:
+            given = expose.plain(body["credentials"], "credentials")
+            credential = self.keeper.changed(ctx, row, given)
+        else:
+            self.keeper.renew(ctx, [row])
+        changed = db_clouds.update_cloud(
+            ctx, row.id, _columns(body), credential=credential, projects=body.get("projects")
+        )
+        return _view(self.conf, ctx, changed)
 
     @expose.expose("spreader:cloud:delete", status=204)
     def delete(self, ctx: context.RequestContext, cloud: str) -> None:
         row = lookup.cloud(ctx, cloud)
-        policies.authorize(ctx, "spreader:cloud:delete", _target(row))
+        _authorize(ctx, "spreader:cloud:delete", row)
         db_clouds.delete_cloud(ctx, row.id)
 
 
@@ -213,3 +319,21 @@ class Observations(expose.Controller):
         row = watchdogs.report(self.conf, ctx, cloud, body)
         moment, found = db_clouds.list_observations(ctx, [row.id])
         return {"observations": _observations(self.conf, moment, found[row.id])}
+
+
+class Actions(expose.Controller):
+    """/v1/clouds/{cloud}/actions"""
+
+    def __init__(self, conf: cfg.ConfigOpts, keeper: credentials.Keeper) -> None:
+        super().__init__()
+        self.conf = conf
+        self.keeper = keeper
+
+    @expose.expose({"check": "spreader:cloud:check"}, body=schemas.CLOUD_ACTION, status=202)
+    def post(
+        self, ctx: context.RequestContext, cloud: str, body: dict[str, None]
+    ) -> dict[str, Any]:
+        row = lookup.cloud(ctx, cloud)
+        _authorize(ctx, "spreader:cloud:check", row)
+        self.keeper.renew(ctx, [row])
+        return _view(self.conf, ctx, db_clouds.try_cloud(ctx, row.id))

@@ -25,6 +25,7 @@ import pecan
 
 from heat_spreader import context
 from heat_spreader import exception
+from heat_spreader.api import credentials
 from heat_spreader.api import lookup
 from heat_spreader.db import models
 from heat_spreader.db import stacks as db_stacks
@@ -54,12 +55,14 @@ def change(
     decide: Callable[[models.Stack], Change],
     event: str = "stack.update",
     *,
+    keeper: credentials.Keeper,
     deleting: bool = False,
 ) -> models.Stack:
     """Apply a change that depends on what the stack is now, and tag the answer.
 
     :param decide: from the stack as it is, the columns to set and the members to set by cloud id;
         raises Invalid when they would not fit. Called again when somebody else was faster.
+    :param keeper: renews the trusts that the stack needs, by the token of whoever changes it
     :param deleting: the change is a deletion, which a stack that is being deleted takes, too
     :raises ConcurrentUpdate: the request has an If-Match that does not match
     """
@@ -69,6 +72,7 @@ def change(
             raise exception.StackDeleting(stack=stack.name)
         demanded = _is_demanded(stack)
         values, members = decide(stack)
+        keeper.renew(ctx, (member.cloud for member in stack.members))
         try:
             changed = db_stacks.update_stack(
                 ctx,

@@ -23,6 +23,7 @@ from typing import Any
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import rpc
+from heat_spreader.api import credentials
 from heat_spreader.api import expose
 from heat_spreader.api import generations
 from heat_spreader.api import lookup
@@ -185,9 +186,10 @@ def get(stack: models.Stack, cloud: str) -> models.Member:
 class Members(expose.Controller):
     """/v1/stacks/{stack}/members"""
 
-    def __init__(self, engine: rpc.Engines) -> None:
+    def __init__(self, engine: rpc.Engines, keeper: credentials.Keeper) -> None:
         super().__init__()
         self.engine = engine
+        self.keeper = keeper
 
     @expose.expose("spreader:member:list")
     def get_all(self, ctx: context.RequestContext, stack: str) -> dict[str, Any]:
@@ -218,7 +220,7 @@ class Members(expose.Controller):
             check_template(row, {}, members)
             return {}, {place.id: values}
 
-        changed = generations.change(ctx, stack, decide, "member.update")
+        changed = generations.change(ctx, stack, decide, "member.update", keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
         return view(get(changed, cloud))
 
@@ -241,7 +243,7 @@ class Members(expose.Controller):
                 check_template(row, {}, members)
             return {}, {member.cloud_id: values}
 
-        changed = generations.change(ctx, stack, decide, "member.update")
+        changed = generations.change(ctx, stack, decide, "member.update", keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
         return view(get(changed, cloud))
 
@@ -252,6 +254,6 @@ class Members(expose.Controller):
         def decide(row: models.Stack) -> generations.Change:
             return {}, {get(row, cloud).cloud_id: {"leaving": True, "weight": "0"}}
 
-        changed = generations.change(ctx, stack, decide, "member.delete")
+        changed = generations.change(ctx, stack, decide, "member.delete", keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
         return view(get(changed, cloud))

@@ -20,6 +20,7 @@ import pecan
 from heat_spreader import context
 from heat_spreader import rpc
 from heat_spreader.api import clouds
+from heat_spreader.api import credentials
 from heat_spreader.api import events
 from heat_spreader.api import expose
 from heat_spreader.api import members
@@ -28,21 +29,29 @@ from heat_spreader.api import versions
 from heat_spreader.api import watchdogs
 
 
-def tree(conf: cfg.ConfigOpts, engine: rpc.Engines) -> "Root":
+def tree(conf: cfg.ConfigOpts, engine: rpc.Engines, keeper: credentials.Keeper) -> "Root":
     """Every URL of the API; the methods are in the class of each noun."""
     v1 = V1(
         children={
             "stacks": stacks.Stacks(
                 conf,
                 engine,
+                keeper,
                 nested={
-                    "members": members.Members(engine),
-                    "weights": stacks.Weights(engine),
-                    "actions": stacks.Actions(engine),
+                    "members": members.Members(engine, keeper),
+                    "weights": stacks.Weights(engine, keeper),
+                    "actions": stacks.Actions(engine, keeper),
                     "events": events.StackEvents(conf),
                 },
             ),
-            "clouds": clouds.Clouds(conf, nested={"observations": clouds.Observations(conf)}),
+            "clouds": clouds.Clouds(
+                conf,
+                keeper,
+                nested={
+                    "observations": clouds.Observations(conf),
+                    "actions": clouds.Actions(conf, keeper),
+                },
+            ),
             "events": events.Events(conf),
             "alerts": watchdogs.Alerts(conf),
         }

@@ -213,14 +213,52 @@ STACK_ACTION = _object(
 
 # --- clouds ---------------------------------------------------------------------------------------
 
+_PROJECTS: Schema = {
+    "type": "array",
+    "items": _text(r"^[a-zA-Z0-9_.-]+\Z", "the id of a project", 64),
+    "maxItems": 1000,
+    "uniqueItems": True,
+    "description": "a list of at most 1000 ids of projects",
+}
+_SECRET = _text(r"^[^\x00-\x1f\x7f-\x9f]+\Z", "one line of 1 to 1024 characters", 1024)
+_CREDENTIALS = _object(
+    {
+        "auth_url": _text(
+            r"^https?://[!-~]+\Z", "an address like https://keystone.example/v3", 1024
+        ),
+        "application_credential_id": LINE,
+        "application_credential_secret": _SECRET,
+        "username": LINE,
+        "password": _SECRET,
+        "user_domain_name": LINE,
+        "project_name": LINE,
+        "project_domain_name": LINE,
+        "cacert": {
+            "type": ["string", "null"],
+            "maxLength": 65536,
+            "description": "certificates in PEM form, at most 65536 characters, or null",
+        },
+        "insecure": BOOLEAN,
+        "timeout": {
+            "type": ["number", "null"],
+            "minimum": 0.5,
+            "maximum": 3600,
+            "description": "a number of seconds from 0.5 to 3600, or null",
+        },
+    },
+    minProperties=1,
+)
 _CLOUD: Schema = {
     "description": DESCRIPTION,
     "config_cloud": LINE,
     "region": _or_null(LINE),
     "shared": BOOLEAN,
+    "projects": _PROJECTS,
+    "credentials": _CREDENTIALS,
 }
+CLOUD_KINDS = ("config", "region", "application_credential", "password")
 CLOUD_CREATE = _object(
-    {"name": CLOUD_NAME, "kind": _choice("config"), **_CLOUD}, required=["name"]
+    {"name": CLOUD_NAME, "kind": _choice(*CLOUD_KINDS), **_CLOUD}, required=["name"]
 )
 CLOUD_UPDATE = _object(
     {
@@ -233,6 +271,12 @@ CLOUD_UPDATE = _object(
         **_CLOUD,
     },
     minProperties=1,
+)
+CLOUD_ACTION = _object(
+    {"check": _NO_ARGUMENTS},
+    minProperties=1,
+    maxProperties=1,
+    description="exactly one action: check",
 )
 
 OBSERVATION = _object(

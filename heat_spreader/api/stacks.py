@@ -24,6 +24,7 @@ from oslo_utils import strutils
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import rpc
+from heat_spreader.api import credentials
 from heat_spreader.api import expose
 from heat_spreader.api import generations
 from heat_spreader.api import lookup
@@ -147,11 +148,13 @@ class Stacks(expose.Controller):
         self,
         conf: cfg.ConfigOpts,
         engine: rpc.Engines,
+        keeper: credentials.Keeper,
         nested: Mapping[str, expose.Controller],
     ) -> None:
         super().__init__(nested=nested)
         self.conf = conf
         self.engine = engine
+        self.keeper = keeper
 
     @expose.expose("spreader:stack:list", query=schemas.STACK_LIST)
     def get_all(self, ctx: context.RequestContext, query: dict[str, str]) -> dict[str, Any]:
@@ -201,6 +204,7 @@ class Stacks(expose.Controller):
             parameters=values["parameters"],
             members={cloud: member["parameters"] for cloud, member in wanted.items()},
         )
+        self.keeper.renew(ctx, (cloud for cloud, _ in new))
         stack = db_stacks.create_stack(
             ctx,
             {**values, "project_id": ctx.project_id, "user_id": ctx.user_id},
@@ -233,7 +237,7 @@ class Stacks(expose.Controller):
                 members.check_template(row, values, members.wanted(row))
             return values, {}
 
-        changed = generations.change(ctx, stack, decide)
+        changed = generations.change(ctx, stack, decide, keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
         return view(changed)
 
@@ -253,7 +257,9 @@ class Stacks(expose.Controller):
             # What was asked for once is not taken back: some of it may be done.
             return {"deleting": True, **dict.fromkeys(flags, True)}, {}
 
-        changed = generations.change(ctx, stack, decide, "stack.delete", deleting=True)
+        changed = generations.change(
+            ctx, stack, decide, "stack.delete", keeper=self.keeper, deleting=True
+        )
         self.engine.reconcile(ctx, changed.id)
         return view(changed)
 
@@ -269,9 +275,10 @@ _ACTIONS = {
 class Actions(expose.Controller):
     """/v1/stacks/{stack}/actions"""
 
-    def __init__(self, engine: rpc.Engines) -> None:
+    def __init__(self, engine: rpc.Engines, keeper: credentials.Keeper) -> None:
         super().__init__()
         self.engine = engine
+        self.keeper = keeper
 
     @expose.expose(
         {action: f"spreader:stack:{action}" for action in _ACTIONS},
@@ -283,6 +290,7 @@ class Actions(expose.Controller):
     ) -> dict[str, Any]:
         """What is wanted stays as it is, and so does the generation."""
         row = lookup.stack(ctx, stack)
+        self.keeper.renew(ctx, (member.cloud for member in row.members))
         (action,) = body
         asked = _ACTIONS[action](ctx, row.id)
         self.engine.reconcile(ctx, asked.id)
@@ -297,9 +305,10 @@ def _bad_weight(reason: str) -> exception.Invalid:
 class Weights(expose.Controller):
     """/v1/stacks/{stack}/weights"""
 
-    def __init__(self, engine: rpc.Engines) -> None:
+    def __init__(self, engine: rpc.Engines, keeper: credentials.Keeper) -> None:
         super().__init__()
         self.engine = engine
+        self.keeper = keeper
 
     @expose.expose("spreader:weight:list")
     def get_all(self, ctx: context.RequestContext, stack: str) -> dict[str, Any]:
@@ -335,6 +344,6 @@ class Weights(expose.Controller):
             members.check(members.wanted(row, changes))
             return {}, changes
 
-        changed = generations.change(ctx, stack, decide, "weight.update")
+        changed = generations.change(ctx, stack, decide, "weight.update", keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
         return view(changed)

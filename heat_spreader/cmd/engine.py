@@ -19,6 +19,7 @@ from oslo_service import service
 
 from heat_spreader import conf as spreader_conf
 from heat_spreader import exception
+from heat_spreader import secret_store
 from heat_spreader.db import api as db_api
 from heat_spreader.db import migration
 from heat_spreader.engine import service as engine_service
@@ -32,6 +33,7 @@ def main() -> int:
     try:
         spreader_conf.setup(conf, sys.argv[1:])
         spreader_conf.check(conf)
+        secret_store.open_store(conf)
         # In the parent, so that a wrong setting ends the command and not one worker after another.
         db_api.configure(conf)
         migration.check()

@@ -9,7 +9,7 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""``heat-spreader-manage``: what an operator does to the database."""
+"""``heat-spreader-manage``: what an operator does to the database, and to the keys of its secrets."""
 
 import sys
 
@@ -19,7 +19,9 @@ from oslo_db import exception as db_exc
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import exception
+from heat_spreader import secret_store
 from heat_spreader.db import api as db_api
+from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import events as db_events
 from heat_spreader.db import migration
 
@@ -69,6 +71,45 @@ def _days(text: str) -> int:
     return days
 
 
+def _key(conf: cfg.ConfigOpts) -> int:
+    key_id = secret_store.add_key(conf.secrets.key_file)
+    print(
+        f"Key {key_id} is the first one in {conf.secrets.key_file}. Copy the file to every host and "
+        "restart the services there; then run 'heat-spreader-manage credential rotate'."
+    )
+    return 0
+
+
+def _rotate(conf: cfg.ConfigOpts) -> int:
+    """Seal every secret with the first key; can be interrupted and repeated at any time."""
+    store = secret_store.open_store(conf)
+    if not store.key_id:
+        print("There are no keys of ours to rotate to.", file=sys.stderr)
+        return 1
+    ctx = context.engine_context()
+    done, lost, after = 0, 0, ""
+    while batch := db_credentials.list_under_other_keys(
+        ctx, store.key_id, after, conf.command.batch
+    ):
+        for credential_id, sealed in batch:
+            after = credential_id
+            try:
+                secret = store.unseal(credential_id, sealed)
+            except exception.SpreaderException as error:
+                print(f"credential {credential_id}: {error}", file=sys.stderr)
+                lost += 1
+                continue
+            anew = store.seal(credential_id, secret)
+            done += db_credentials.reseal(ctx, credential_id, sealed, anew, store.key_id)
+        print(f"{done} sealed with key {store.key_id}.", flush=True)
+    left = db_credentials.count_under_other_keys(ctx, store.key_id)
+    if left or lost:
+        print(f"{left} secret(s) are still sealed with another key.", file=sys.stderr)
+        return 1
+    print(f"All secrets are sealed with key {store.key_id}; no other is needed any more.")
+    return 0
+
+
 def _add_commands(subparsers: object) -> None:
     db = subparsers.add_parser("db", help="The database schema.")  # type: ignore[attr-defined]
     commands = db.add_subparsers(dest="operation", required=True)
@@ -98,6 +139,18 @@ def _add_commands(subparsers: object) -> None:
     commands.add_parser("version", help="Print the revision of the database.").set_defaults(
         run=_version
     )
+    credential = subparsers.add_parser(  # type: ignore[attr-defined]
+        "credential", help="The keys of the secrets that projects bring."
+    )
+    operations = credential.add_subparsers(dest="operation", required=True)
+    operations.add_parser(
+        "key", help="Put a new key in front of those in [secrets] key_file; make the file."
+    ).set_defaults(run=_key)
+    rotate = operations.add_parser(
+        "rotate", help="Seal every secret with the first key, in batches, while all is running."
+    )
+    rotate.add_argument("--batch", type=int, default=100, help="Secrets at a time (default: 100).")
+    rotate.set_defaults(run=_rotate)
     commands.add_parser(
         "check", help="Exit with 1 unless this version can work on the database."
     ).set_defaults(run=_check)
@@ -110,10 +163,11 @@ def main() -> int:
     try:
         # What it prints is its answer; what it logs must not get between.
         spreader_conf.setup(conf, sys.argv[1:], defaults={("use_stderr", None): True})
-        spreader_conf.check_database(conf)
-        db_api.configure(conf)
+        if conf.command.run is not _key:
+            spreader_conf.check_database(conf)
+            db_api.configure(conf)
         return int(conf.command.run(conf))
-    except exception.StartupError as error:
+    except (exception.StartupError, exception.NoSecretStore) as error:
         print(error, file=sys.stderr)
     except exception.Unavailable as error:
         print(error, file=sys.stderr)

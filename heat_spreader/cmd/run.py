@@ -29,6 +29,7 @@ from oslo_service import service
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import exception
+from heat_spreader import secret_store
 from heat_spreader.api import app
 from heat_spreader.db import api as db_api
 from heat_spreader.db import clouds as db_clouds
@@ -149,6 +150,7 @@ def main() -> int:
         _check_port(conf.api.host, conf.api.port)
         _prepare_database(conf)
         spreader_conf.check(conf)
+        secret_store.open_store(conf)
         if conf.api.auth_strategy != "keystone":
             _register_clouds(conf)
         db_api.dispose()

@@ -28,7 +28,9 @@ from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import policies
 from heat_spreader import rpc
+from heat_spreader import secret_store
 from heat_spreader.db import api as db_api
+from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import engines as db_engines
 from heat_spreader.db import migration
 
@@ -107,6 +109,33 @@ class Checks(upgradecheck.UpgradeCommands):
         needed, text = advice
         return upgradecheck.Result(FAILURE if needed else WARNING, text)
 
+    def _secrets(self) -> upgradecheck.Result:
+        secrets = self._conf.secrets
+        try:
+            key_id = secret_store.open_store(self._conf).key_id
+            others = db_credentials.count_under_other_keys(context.engine_context(), key_id)
+        except exception.StartupError as error:
+            return upgradecheck.Result(FAILURE, str(error))
+        except db_exc.DBError:
+            return upgradecheck.Result(
+                FAILURE, "There is no table of credentials; see the schema."
+            )
+        if not others:
+            return upgradecheck.Result(SUCCESS)
+        if secrets.store != "local":
+            return upgradecheck.Result(
+                FAILURE, f"{others} secret(s) were kept by the store 'local'; set them anew."
+            )
+        if not key_id:
+            return upgradecheck.Result(
+                FAILURE, f"{others} secret(s) are stored, and there is no {secrets.key_file}."
+            )
+        return upgradecheck.Result(
+            WARNING,
+            f"{others} secret(s) are sealed with another key than the first one; run "
+            "'heat-spreader-manage credential rotate' before you take a key away.",
+        )
+
     _upgrade_checks = (
         ("Configuration", _configuration),
         ("Database schema", _schema),
@@ -114,6 +143,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ("Policy file rules", _policy_rules),
         ("Engine versions", _engines),
         ("Message queues", _queues),
+        ("Secrets of projects", _secrets),
     )
 
 

@@ -24,19 +24,32 @@ from typing import Any
 from oslo_db import exception as db_exc
 from oslo_utils import uuidutils
 import sqlalchemy as sa
+from sqlalchemy import orm
 
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader.db import api as db_api
 from heat_spreader.db import brakes as db_brakes
+from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import events as db_events
 from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
 
 
 @db_api.retry
-def create_cloud(ctx: context.RequestContext, values: Mapping[str, Any]) -> models.Cloud:
-    """:raises CloudExists: the project has a cloud of that name"""
+def create_cloud(
+    ctx: context.RequestContext,
+    values: Mapping[str, Any],
+    *,
+    credential: Mapping[str, Any] | None = None,
+    projects: Iterable[str] = (),
+) -> models.Cloud:
+    """Store a new cloud.
+
+    :param credential: columns of the credential it is reached with, which an engine tries at once
+    :param projects: that may use it besides its own
+    :raises CloudExists: the project has a cloud of that name
+    """
     with (
         db_api.duplicate(exception.CloudExists(name=values["name"])),
         db_api.writer(ctx) as session,
@@ -44,8 +57,14 @@ def create_cloud(ctx: context.RequestContext, values: Mapping[str, Any]) -> mode
         moment = db_api.now(session)
         cloud_id = uuidutils.generate_uuid()
         times = {"created_at": moment, "updated_at": moment}
+        if credential is not None:
+            values = {**values, "credential_id": credential["id"]}
         session.execute(_CREATE, {"id": cloud_id, **values, **times})
         cloud = session.execute(_THE_CLOUD, {"cloud": cloud_id}).one()
+        if credential is not None:
+            db_credentials.add(session, ctx, cloud, credential, moment)
+            db_credentials.ask_trial(session, cloud_id, moment)
+        _let_use(session, cloud_id, projects)
         db_events.add_event(
             session, ctx, "cloud.create", f"Cloud '{cloud.name}' registered.", cloud=cloud
         )
@@ -58,13 +77,50 @@ _CLOUDS: Any = models.Cloud.__table__
 _CREATE = sa.insert(_CLOUDS)
 _UPDATE = sa.update(_CLOUDS).where(_CLOUDS.c.id == sa.bindparam("cloud"))
 _THE_CLOUD = sa.select(_CLOUDS).where(_CLOUDS.c.id == sa.bindparam("cloud")).with_for_update()
-# A project sees its own clouds and the shared ones; None sees all.
-_VISIBLE = sa.or_(_CLOUDS.c.project_id == sa.bindparam("project"), _CLOUDS.c.shared.is_(True))
+# A project sees its own clouds, those it was given and the shared ones; None sees all.
+_GIVEN: Any = models.CloudProject.__table__
+_VISIBLE = sa.or_(
+    _CLOUDS.c.project_id == sa.bindparam("project"),
+    _CLOUDS.c.shared.is_(True),
+    _CLOUDS.c.id.in_(
+        sa.select(_GIVEN.c.cloud_id).where(_GIVEN.c.project_id == sa.bindparam("project"))
+    ),
+)
 _ALL = sa.select(_CLOUDS).order_by(_CLOUDS.c.name, _CLOUDS.c.id)
 _NAMED = sa.select(_CLOUDS).where(
     sa.or_(_CLOUDS.c.id == sa.bindparam("cloud"), _CLOUDS.c.name == sa.bindparam("cloud"))
 )
 _NAMED_AND_VISIBLE = _NAMED.where(_VISIBLE)
+
+
+def _let_use(session: orm.Session, cloud_id: str, projects: Iterable[str]) -> None:
+    """Let these projects use a cloud, and no others besides its own."""
+    session.execute(sa.delete(_GIVEN).where(_GIVEN.c.cloud_id == cloud_id))
+    rows = [{"cloud_id": cloud_id, "project_id": each} for each in sorted(set(projects))]
+    if rows:
+        session.execute(sa.insert(_GIVEN), rows)
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event tells of how a cloud is reached: not the handle of a trust, nor pages of text."""
+    return {
+        name: value if name != "cacert" else "given"
+        for name, value in settings.items()
+        if name != "trust_id"
+    }
+
+
+@db_api.retry
+def list_cloud_projects(
+    ctx: context.RequestContext, cloud_ids: Iterable[str]
+) -> dict[str, list[str]]:
+    """The projects that were given each of these clouds, without its own."""
+    found: dict[str, list[str]] = {cloud_id: [] for cloud_id in cloud_ids}
+    with db_api.reader(ctx) as session:
+        query = sa.select(_GIVEN).where(_GIVEN.c.cloud_id.in_(list(found)))
+        for row in session.execute(query.order_by(_GIVEN.c.project_id)):
+            found[row.cloud_id].append(row.project_id)
+    return found
 
 
 @db_api.retry
@@ -122,10 +178,18 @@ def list_clouds(
 
 @db_api.retry
 def update_cloud(
-    ctx: context.RequestContext, cloud_id: str, values: Mapping[str, Any]
+    ctx: context.RequestContext,
+    cloud_id: str,
+    values: Mapping[str, Any],
+    *,
+    credential: Mapping[str, Any] | None = None,
+    projects: Iterable[str] | None = None,
+    event: str = "cloud.update",
 ) -> models.Cloud:
     """Change a cloud and wake the stacks in it.
 
+    :param credential: columns of another credential, with which it is reached from now on
+    :param projects: that may use it from now on besides its own
     :raises CloudNotFound: it is gone
     :raises CloudExists: the new name is taken
     """
@@ -138,7 +202,22 @@ def update_cloud(
         if cloud is None:
             raise exception.CloudNotFound(cloud=cloud_id)
         before = {column: _plain(getattr(cloud, column)) for column in values}
-        session.execute(_UPDATE, {**values, "updated_at": db_api.now(session), **asked})
+        after = {column: _plain(value) for column, value in values.items()}
+        moment = db_api.now(session)
+        if credential is not None:
+            # That they changed is on record, and what can be shown of them; never what they are.
+            old = session.get(models.Credential, cloud.credential_id or "")
+            before["credentials"] = _shown(old.settings) if old else None
+            after["credentials"] = _shown(credential["settings"])
+            db_credentials.add(session, ctx, cloud, credential, moment)
+            db_credentials.ask_trial(session, cloud_id, moment)
+            values = {**values, "credential_id": credential["id"]}
+        if projects is not None:
+            given = sa.select(_GIVEN.c.project_id).where(_GIVEN.c.cloud_id == cloud_id)
+            before["projects"] = sorted(session.scalars(given))
+            after["projects"] = sorted(set(projects))
+            _let_use(session, cloud_id, projects)
+        session.execute(_UPDATE, {**values, "updated_at": moment, **asked})
         cloud = session.execute(_THE_CLOUD, asked).one()
         if values.get("lost") and not before["lost"]:
             db_rounds.drop_floors(session, cloud_id)
@@ -146,11 +225,11 @@ def update_cloud(
         db_events.add_event(
             session,
             ctx,
-            "cloud.update",
-            f"Changed: {', '.join(sorted(values))}.",
+            event,
+            f"Changed: {', '.join(sorted(after))}.",
             cloud=cloud,
             before=before,
-            after={column: _plain(value) for column, value in values.items()},
+            after=after,
         )
         return cloud
 
@@ -203,6 +282,7 @@ def delete_cloud(ctx: context.RequestContext, cloud_id: str) -> None:
         db_events.add_event(
             session, ctx, "cloud.delete", f"Cloud '{cloud.name}' removed.", cloud=cloud
         )
+        db_credentials.retire(session, cloud_id)
         try:
             session.execute(sa.delete(models.Cloud).where(models.Cloud.id == cloud_id))
         except db_exc.DBReferenceError:
@@ -226,6 +306,18 @@ def count_units(
         )
     with db_api.reader(ctx) as session:
         return {cloud_id: int(units) for cloud_id, units in session.execute(query)}
+
+
+@db_api.retry
+def try_cloud(ctx: context.RequestContext, cloud_id: str) -> models.Cloud:
+    """Have an engine try again what the credentials are good for. :raises CloudNotFound: it is gone"""
+    with db_api.writer(ctx) as session:
+        cloud = session.execute(_THE_CLOUD, {"cloud": cloud_id}).one_or_none()
+        if cloud is None:
+            raise exception.CloudNotFound(cloud=cloud_id)
+        db_credentials.ask_trial(session, cloud_id, db_api.now(session))
+        db_events.add_event(session, ctx, "cloud.check", "Check asked for.", cloud=cloud)
+        return cloud
 
 
 @db_api.retry

@@ -86,6 +86,8 @@ class Cloud(Base):
     lost: orm.Mapped[bool] = orm.mapped_column(
         sa.Boolean, default=False, server_default=sa.false()
     )
+    # With what it is reached, unless that is an entry of clouds.yaml. Another id is another session.
+    credential_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(36))
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
     updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
 
@@ -101,6 +103,62 @@ class Cloud(Base):
     )
     # The rule of the judgement; none before the first one.
     verdict_rule: orm.Mapped[str | None] = orm.mapped_column(sa.String(16))
+
+
+class CloudProject(Base):
+    """A project that may use a cloud although it is neither its own nor shared with all."""
+
+    __tablename__ = "cloud_projects"
+
+    cloud_id: orm.Mapped[str] = orm.mapped_column(
+        sa.String(36), sa.ForeignKey("clouds.id", ondelete="CASCADE"), primary_key=True
+    )
+    project_id: orm.Mapped[str] = orm.mapped_column(sa.String(64), primary_key=True)
+
+
+class Credential(Base):
+    """How one cloud is reached on behalf of a project; never changed, only replaced by a new one.
+
+    It outlives its cloud until what it stands for elsewhere is revoked.
+    """
+
+    __tablename__ = "credentials"
+    __table_args__: Any = (
+        sa.Index("ix_credentials_cloud_id", "cloud_id"),
+        sa.Index("ix_credentials_key_id_id", "key_id", "id"),
+        Base.__table_args__,
+    )
+
+    id: orm.Mapped[str] = orm.mapped_column(sa.String(36), primary_key=True)
+    cloud_id: orm.Mapped[str] = orm.mapped_column(sa.String(36))
+    project_id: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    user_id: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    kind: orm.Mapped[str] = orm.mapped_column(sa.String(32))
+    # All that is no secret: addresses, names, the private CA.
+    settings: orm.Mapped[dict[str, Any]] = orm.mapped_column(Json, default=dict)
+    sealed: orm.Mapped[str | None] = orm.mapped_column(LongText)
+    key_id: orm.Mapped[str] = orm.mapped_column(sa.String(64), default="")
+    # No longer used, and to be revoked.
+    retired: orm.Mapped[bool] = orm.mapped_column(sa.Boolean, default=False)
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
+
+
+class Trial(Base):
+    """What the credentials of a cloud turned out to be good for when they were last tried."""
+
+    __tablename__ = "trials"
+    __table_args__: Any = (
+        sa.Index("ix_trials_due_at", "due_at"),
+        Base.__table_args__,
+    )
+
+    cloud_id: orm.Mapped[str] = orm.mapped_column(
+        sa.String(36), sa.ForeignKey("clouds.id", ondelete="CASCADE"), primary_key=True
+    )
+    due_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    tried_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
+    answers: orm.Mapped[dict[str, Any]] = orm.mapped_column(Json, default=dict)
+    expires_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
 
 
 class Observation(Base):

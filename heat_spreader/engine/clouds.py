@@ -10,16 +10,24 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Connections to clouds: one authenticated session for each entry of clouds.yaml and region.
+"""Connections to clouds: one authenticated session for each, and for each entry of clouds.yaml.
 
 Reads clouds.yaml, again whenever it changes. Makes sure that no request can last for ever, follow a
-redirect, or hold an answer without end. Knows nothing of Heat beyond its service type.
+redirect, hold an answer without end, or go where clouds of projects may not be. Knows nothing of Heat
+beyond its service type.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import copy
+import dataclasses
+import datetime
+import hashlib
 import os
+import pathlib
+import socket
+import tempfile
 import threading
 import time
 import typing
@@ -27,15 +35,20 @@ import typing
 from keystoneauth1 import adapter
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import session as ksa_session
+from keystoneauth1.identity import v3
 from openstack import exceptions as sdk_exceptions
 from openstack.config import cloud_region
 from openstack.config import loader
 from oslo_log import log
 import requests
 import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
+import urllib3.util.connection
 import yaml
 
+from heat_spreader.db import models
 from heat_spreader.engine import heat
 from heat_spreader.engine.core import values
 
@@ -45,8 +58,46 @@ LOG = log.getLogger(__name__)
 LARGEST_ANSWER = 32 * 1024 * 1024
 
 
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """How a cloud is reached that is not in clouds.yaml.
+
+    :ivar plugin: authenticates us there
+    :ivar permits: whether an address may be connected to; None: all
+    :ivar advice: what its owner can do when it refuses us
+    """
+
+    plugin: typing.Any
+    cacert: str | None = None
+    insecure: bool = False
+    timeout: float | None = None
+    permits: Callable[[str], bool] | None = None
+    advice: str = ""
+
+
+class Connection(adapter.Adapter):
+    """An adapter for the Heat of one cloud.
+
+    :ivar where: its credentials are to be found
+    :ivar advice: see ``Reach``
+    """
+
+    where = "in clouds.yaml"
+    advice = ""
+
+
+def password_plugin(settings: Mapping[str, typing.Any], secret: str) -> typing.Any:
+    """For a cloud of the kind ``password``."""
+    return v3.Password(**settings, password=secret)
+
+
+def application_credential_plugin(settings: Mapping[str, typing.Any], secret: str) -> typing.Any:
+    """For a cloud of the kind ``application_credential``."""
+    return v3.ApplicationCredential(**settings, application_credential_secret=secret)
+
+
 class Clouds:
-    """All clouds that clouds.yaml names; safe to share between threads.
+    """All clouds that are registered or in clouds.yaml; safe to share between threads.
 
     :param paths: where clouds.yaml may be, the first that exists is read; empty: the places where
         every OpenStack client looks
@@ -55,6 +106,7 @@ class Clouds:
     :param pool_size: connections kept open to a cloud; fewer than the threads that use it at once
         means reconnecting all the time
     :param transport: makes the transport adapter of a session; tests pass one without sockets
+    :param reach: gives how a registered cloud is reached that is not in clouds.yaml
     """
 
     def __init__(
@@ -64,14 +116,19 @@ class Clouds:
         timeout: float = 10.0,
         pool_size: int = 16,
         transport: Callable[[], requests.adapters.BaseAdapter] | None = None,
+        reach: Callable[[models.Cloud], Reach] | None = None,
     ) -> None:
         self._paths = [os.path.expanduser(path) for path in paths or loader.CONFIG_FILES]
         self._timeout = timeout
-        self._transport = transport or (lambda: _Transport(pool_maxsize=pool_size))
+        self._transport = transport
+        self._pool_size = pool_size
+        self._reach = reach
         self._lock = threading.Lock()  # guards what follows; never held during a request
         self._file: _File | None = None
         self._complained_about: object = None
-        self._connections: dict[tuple[str, str | None], tuple[object, adapter.Adapter]] = {}
+        self._connections: dict[tuple[str, str | None], tuple[object, Connection]] = {}
+        self._registered: dict[str, tuple[object, Connection]] = {}
+        self._cas: tempfile.TemporaryDirectory[str] | None = None
 
     def names(self) -> list[str]:
         """The entries of clouds.yaml, in its order."""
@@ -85,6 +142,11 @@ class Clouds:
         :raises heat.HeatError: REFUSING for what is wrong in clouds.yaml, UNREACHABLE when Keystone
             does not answer
         """
+        connection = self._entry(config_cloud, region)
+        heat.authenticate(connection)
+        return connection
+
+    def _entry(self, config_cloud: str, region: str | None) -> Connection:
         with self._lock:
             file = self._read()
             if config_cloud not in file.entries:
@@ -100,8 +162,117 @@ class Clouds:
                     file.entries[config_cloud],
                     connection,
                 )
+        return connection
+
+    def reach(self, cloud: models.Cloud) -> adapter.Adapter:
+        """The connection for a registered cloud, authenticated: an adapter for its Heat.
+
+        :raises heat.HeatError: REFUSING for what its owner or the operator has to put right,
+            UNREACHABLE when Keystone does not answer
+        """
+        connection = self._connection(cloud)
         heat.authenticate(connection)
         return connection
+
+    def log_in(self, cloud: models.Cloud) -> None:
+        """Get a token for a registered cloud, unless there is one. :raises heat.HeatError: as ``reach``"""
+        heat.log_in(self._connection(cloud))
+
+    def _connection(self, cloud: models.Cloud) -> Connection:
+        if cloud.kind == "config":
+            return self._entry(cloud.config_cloud or cloud.name, cloud.region)
+        stamp = cloud.credential_id, cloud.region
+        with self._lock:
+            known, connection = self._registered.get(cloud.id, (None, None))
+        if connection is None or known != stamp:
+            # Not under the lock: it asks the database. Two at once only make one too many.
+            if self._reach is None:
+                raise heat.HeatError(
+                    values.Outcome.REFUSING, "This engine has no access to credentials of projects"
+                )
+            connection = self._to(cloud, self._reach(cloud))
+            with self._lock:
+                self._registered[cloud.id] = stamp, connection
+        return connection
+
+    def _to(self, cloud: models.Cloud, reach: Reach) -> Connection:
+        verify: bool | str = not reach.insecure
+        if reach.cacert and not reach.insecure:
+            verify = self._ca_file(reach.cacert)
+        session = self._session(
+            reach.plugin, verify, None, reach.timeout or self._timeout, reach.permits
+        )
+        connection = Connection(
+            session,
+            service_type="orchestration",
+            interface="public",
+            region_name=cloud.region,
+        )
+        connection.where = "registered for this cloud"
+        connection.advice = reach.advice
+        return connection
+
+    def expiry(self, cloud: models.Cloud) -> datetime.datetime | None:
+        """When an application credential ends, in naive UTC; None: never, or nobody tells.
+
+        :raises heat.HeatError: as ``reach``
+        """
+        connection = self.reach(cloud)
+        plugin: typing.Any = connection.session.auth
+        try:
+            user = plugin.get_user_id(connection.session)
+            own = plugin.auth_methods[0].application_credential_id
+            answer = connection.session.get(
+                f"{plugin.auth_url.rstrip('/')}/users/{user}/application_credentials/{own}",
+                endpoint_override=plugin.auth_url,
+                log=False,
+            )
+            text = answer.json()["application_credential"]["expires_at"]
+            moment = datetime.datetime.fromisoformat(text)
+        except Exception:
+            # Some Keystones do not tell an application credential of itself; then nobody knows.
+            return None
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
+        return moment
+
+    def _ca_file(self, text: str) -> str:
+        """The libraries take the certificates of an authority from a file only."""
+        with self._lock:
+            if self._cas is None:
+                self._cas = tempfile.TemporaryDirectory(prefix="heat-spreader-ca-")
+            file = pathlib.Path(self._cas.name) / hashlib.sha256(text.encode()).hexdigest()
+            if not file.exists():
+                file.write_text(text)
+            return str(file)
+
+    def _session(
+        self,
+        plugin: typing.Any,
+        verify: bool | str | None,
+        cert: typing.Any,
+        timeout: float,
+        permits: Callable[[str], bool] | None = None,
+    ) -> "_Session":
+        session = _Session(
+            auth=plugin,
+            verify=verify,
+            cert=cert,
+            timeout=timeout,
+            redirect=False,
+            app_name="heat-spreader",
+        )
+        # Neither a proxy nor a netrc of whoever started us; looking for them costs a fifth of
+        # each request too.
+        session.session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.session.mount(
+                scheme,
+                self._transport()
+                if self._transport
+                else _Transport(pool_maxsize=self._pool_size, permits=permits),
+            )
+        return session
 
     def forget(self, config_cloud: str | None = None) -> None:
         """Connect anew next time, from a clouds.yaml read anew; None: all clouds."""
@@ -127,26 +298,19 @@ class Clouds:
             self._complained_about = None
         return self._file
 
-    def _build(self, file: "_File", config_cloud: str, region: str | None) -> adapter.Adapter:
+    def _build(self, file: "_File", config_cloud: str, region: str | None) -> Connection:
         try:
             config = file.region(config_cloud, region)
             verify, cert = config.get_requests_verify_args()
-            session = _Session(
-                auth=config.get_auth(),
-                verify=verify,
-                cert=cert,
-                timeout=config.config.get("api_timeout") or self._timeout,
-                redirect=False,
-                app_name="heat-spreader",
+            session = self._session(
+                config.get_auth(),
+                verify,
+                cert,
+                config.config.get("api_timeout") or self._timeout,
             )
-            # Neither a proxy nor a netrc of whoever started us; looking for them costs a fifth of
-            # each request too.
-            session.session.trust_env = False
-            for scheme in ("http://", "https://"):
-                session.session.mount(scheme, self._transport())
             # A plain adapter, without a version to discover: the catalog is asked anew with each
             # token, so an endpoint may move.
-            return adapter.Adapter(
+            return Connection(
                 session,
                 service_type=config.get_service_type("orchestration"),
                 service_name=config.get_service_name("orchestration"),
@@ -288,6 +452,18 @@ class _Transport(ksa_session.TCPKeepAliveAdapter):
     and then could hold a thread for ever, and one that sends without end all memory.
     """
 
+    def __init__(
+        self, *, permits: Callable[[str], bool] | None = None, **kwargs: typing.Any
+    ) -> None:
+        """:param permits: whether an address may be connected to; None: all"""
+        self._permits = permits
+        super().__init__(**kwargs)
+
+    def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        if self._permits is not None:
+            self.poolmanager.pool_classes_by_scheme = _guarded_pools(self._permits)
+
     def send(  # type: ignore[override]
         self,
         request: requests.PreparedRequest,
@@ -324,3 +500,65 @@ class _Transport(ksa_session.TCPKeepAliveAdapter):
         except urllib3.exceptions.HTTPError as exc:
             raise requests.exceptions.ConnectionError(exc, request=response.request) from exc
         return bytes(body)
+
+
+def _guarded_pools(permits: Callable[[str], bool]) -> dict[str, typing.Any]:
+    """Connection pools that ask about the very address before they knock at it.
+
+    To resolve a name first and to connect to the name later would be two questions, and whoever owns
+    the name may answer them differently.
+    """
+
+    def connect(connection: urllib3.connection.HTTPConnection) -> socket.socket:
+        host, port = connection._dns_host, connection.port
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as exc:
+            raise urllib3.exceptions.NameResolutionError(
+                connection.host,
+                connection,
+                exc,  # type: ignore[arg-type]
+            ) from exc
+        addresses = [str(entry[4][0]) for entry in found]
+        refused = [address for address in addresses if not permits(address)]
+        if refused or not addresses:
+            raise heat.HeatError(
+                values.Outcome.REFUSING,
+                f"{heat.one_line(connection.host, 100)} is in a network in which this service does "
+                "not let clouds of projects be",
+            )
+        failure: Exception | None = None
+        for address in addresses:
+            try:
+                return urllib3.util.connection.create_connection(
+                    (address, port),
+                    connection.timeout,
+                    source_address=connection.source_address,
+                    socket_options=connection.socket_options,
+                )
+            except TimeoutError as exc:
+                failure = urllib3.exceptions.ConnectTimeoutError(
+                    connection, f"Connection to {connection.host} timed out"
+                )
+                failure.__cause__ = exc
+            except OSError as exc:
+                failure = urllib3.exceptions.NewConnectionError(connection, str(exc))
+                failure.__cause__ = exc
+        assert failure is not None  # noqa: S101 - there was an address at least
+        raise failure
+
+    class Plain(urllib3.connection.HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return connect(self)
+
+    class Encrypted(urllib3.connection.HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return connect(self)
+
+    class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class EncryptedPool(urllib3.connectionpool.HTTPSConnectionPool):
+        ConnectionCls = Encrypted
+
+    return {"http": PlainPool, "https": EncryptedPool}

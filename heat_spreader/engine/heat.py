@@ -246,24 +246,24 @@ _TABLE = (
             ksa_exceptions.MissingAuthMethods,
         ),
         outcome=Outcome.REFUSING,
-        why="The credentials in clouds.yaml are not complete",
+        why="The credentials {where} are not complete",
     ),
     _Row(
         exc=(ksa_exceptions.DiscoveryFailure,),
         outcome=Outcome.REFUSING,
-        why="The auth_url in clouds.yaml does not lead to a Keystone",
+        why="The auth_url {where} does not lead to a Keystone",
     ),
     _Row(
         who="Keystone",
         status=range(300, 400),
         outcome=Outcome.REFUSING,
-        why="Keystone's auth_url in clouds.yaml redirects to another address, which is not followed",
+        why="Keystone's auth_url {where} redirects to another address, which is not followed",
     ),
     _Row(
         who="Keystone",
         status=range(400, 500),
         outcome=Outcome.REFUSING,
-        why="Keystone does not accept the credentials in clouds.yaml",
+        why="Keystone does not accept the credentials {where}",
     ),
     _Row(
         status=(401,),
@@ -355,18 +355,23 @@ _TABLE = (
 
 
 def classify(
-    exc: BaseException, *, keystone: bool = False, names_a_stack: bool = True
+    exc: BaseException,
+    *,
+    keystone: bool = False,
+    names_a_stack: bool = True,
+    where: str = "in clouds.yaml",
 ) -> HeatError:
     """Tell what an exception from a request means.
 
     :param keystone: it came while authenticating, before Heat was asked
     :param names_a_stack: the request was about one existing Heat stack
+    :param where: the credentials are to be found
     """
     if isinstance(exc, HeatError):
         return exc
     answer = _take_apart(exc, keystone, names_a_stack)
     row = next(row for row in _TABLE if row.matches(answer))
-    detail = row.why.format(who=answer.who)
+    detail = row.why.format(who=answer.who, where=where)
     if answer.status is not None:
         detail += f" (HTTP {answer.status})"
     if answer.said:
@@ -480,7 +485,28 @@ def authenticate(cloud: adapter.Adapter) -> None:
         if not cloud.get_endpoint():
             raise ksa_exceptions.EndpointNotFound
     except Exception as exc:  # as broad as in _call, and for the same reason
-        raise classify(exc, keystone=True) from exc
+        raise _advised(cloud, classify(exc, keystone=True, where=_where(cloud))) from exc
+
+
+def log_in(cloud: adapter.Adapter) -> None:
+    """Make sure that there is a valid token, whatever Keystone's catalog has."""
+    try:
+        cloud.get_token()
+    except Exception as exc:  # as broad as in _call, and for the same reason
+        raise _advised(cloud, classify(exc, keystone=True, where=_where(cloud))) from exc
+
+
+def _where(cloud: adapter.Adapter) -> str:
+    return str(getattr(cloud, "where", "in clouds.yaml"))
+
+
+def _advised(cloud: adapter.Adapter, error: HeatError) -> HeatError:
+    """Add what the owner of a cloud can do about a refusal."""
+    advice = getattr(cloud, "advice", "")
+    if advice and error.outcome is Outcome.REFUSING and advice not in error.detail:
+        error.detail = f"{error.detail}. {advice}"
+        error.args = (error.detail,)
+    return error
 
 
 def _call(
@@ -518,7 +544,7 @@ def _call(
             raise _Unexpected(response)
     except Exception as exc:
         # Broad on purpose: a hostile or broken server can raise anything inside the libraries.
-        error = classify(exc, names_a_stack=names_a_stack)
+        error = _advised(cloud, classify(exc, names_a_stack=names_a_stack, where=_where(cloud)))
         error.maybe_done = (
             method != "GET"
             and _sent(exc)

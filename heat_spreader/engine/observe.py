@@ -221,7 +221,7 @@ class Observer:
         found: list[heat.HeatStack] | None = None
         outcome, detail = values.Outcome.OK, "it answers"
         try:
-            connection = self._connections.connect(cloud.config_cloud or cloud.name, cloud.region)
+            connection = self._connections.reach(cloud)
             if lane.adopted is None:
                 lane.adopted = db_clouds.has_adopted_members(ctx, cloud.id)
             # Heat stacks that were taken over carry no tag of ours.

@@ -158,7 +158,7 @@ def bury(
 ) -> None:
     """Have a Heat stack deleted that Heat made late, when its member was gone already."""
     try:
-        connection = connections.connect(cloud.config_cloud or cloud.name, cloud.region)
+        connection = connections.reach(cloud)
         heat.delete_stack(connection, found.name, found.id)
     except heat.HeatError as error:
         LOG.warning("Heat stack %s in cloud %s is to go: %s", found.id, cloud.name, error.detail)
@@ -876,9 +876,7 @@ class Round:
         return self._now() + datetime.timedelta(seconds=delay)
 
     def _connection(self, member: models.Member) -> Any:
-        return self._connections.connect(
-            member.cloud.config_cloud or member.cloud.name, member.cloud.region
-        )
+        return self._connections.reach(member.cloud)
 
     def _now(self) -> datetime.datetime:
         """The database's time, carried on by our own clock since the claim."""

@@ -30,10 +30,14 @@ from oslo_log import log
 from oslo_service import service
 from oslo_utils import uuidutils
 
+from heat_spreader import addresses
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import rpc
+from heat_spreader import secret_store
+from heat_spreader import trusts
+from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import engines as db_engines
 from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
@@ -42,12 +46,15 @@ from heat_spreader.engine import metrics
 from heat_spreader.engine import observe
 from heat_spreader.engine import reconcile
 from heat_spreader.engine import references
+from heat_spreader.engine import tenants
 
 LOG = log.getLogger(__name__)
 
 HEARTBEAT_INTERVAL = 10
 REFRESH_INTERVAL = 2
 FORGET_AFTER = 24 * 3600
+TRIAL_INTERVAL = 1
+REVOKE_INTERVAL = 15
 # Threads for rounds that wait for clouds which hang, beside [engine] threads for those that do not.
 # Lanes bound how many wait; no site has so many clouds that hang at once.
 SPARE_THREADS = 1024
@@ -101,8 +108,16 @@ class Engine(service.Service):
         )  # not before: a process that is told SIGHUP starts us anew
         self._id = f"{conf.host}:{os.getpid()}:{uuidutils.generate_uuid(dashed=False)[:8]}"
         paths = [conf.clouds.config_file] if conf.clouds.config_file else []
-        connections = clouds.Clouds(
-            paths, timeout=conf.clouds.timeout, pool_size=conf.clouds.concurrency
+        self._agent = tenants.Agent(
+            secret_store.open_store(conf),
+            trusts.Trusts(conf),
+            addresses.Guard(conf.tenants.denied_networks, conf.tenants.allowed_networks),
+        )
+        connections = self._connections = clouds.Clouds(
+            paths,
+            timeout=conf.clouds.timeout,
+            pool_size=conf.clouds.concurrency,
+            reach=self._agent.reach,
         )
         self._observer = observe.Observer(
             observe.Settings(
@@ -116,7 +131,12 @@ class Engine(service.Service):
                 brake_window=conf.health.brake_window,
                 relapse_memory=conf.spread.stable_ceiling,
             ),
-            clouds.Clouds(paths, timeout=conf.health.probe_timeout, pool_size=1),
+            clouds.Clouds(
+                paths,
+                timeout=conf.health.probe_timeout,
+                pool_size=1,
+                reach=self._agent.reach,
+            ),
             self._begin,
             functools.partial(reconcile.bury, connections),
             self._wake.set,
@@ -147,6 +167,8 @@ class Engine(service.Service):
         self._rounds = futures.ThreadPoolExecutor(
             conf.engine.threads + SPARE_THREADS, thread_name_prefix="round"
         )
+        self._trials = futures.ThreadPoolExecutor(tenants.AT_ONCE, thread_name_prefix="trial")
+        self._trying: set[futures.Future[None]] = set()
         self._metrics = None
         if conf.engine.metrics_port:
             self._metrics = metrics.Server(
@@ -159,6 +181,8 @@ class Engine(service.Service):
         self._listen()
         self.tg.add_timer(HEARTBEAT_INTERVAL, self._guarded, None, self._heartbeat)
         self.tg.add_timer(REFRESH_INTERVAL, self._guarded, None, self._observer.refresh)
+        self.tg.add_timer(TRIAL_INTERVAL, self._guarded, None, self._try_clouds)
+        self.tg.add_timer(REVOKE_INTERVAL, self._guarded, None, self._agent.revoke_retired)
         self.tg.add_thread(self._sweep)
         LOG.info("Engine %s started", self._id)
 
@@ -185,6 +209,7 @@ class Engine(service.Service):
         if self._metrics is not None:
             self._metrics.stop()
         self._rounds.shutdown(wait=not left)
+        self._trials.shutdown(wait=False, cancel_futures=True)
         super().stop(graceful=graceful)
         LOG.info("Engine %s stopped", self._id)
 
@@ -238,6 +263,19 @@ class Engine(service.Service):
             version=spreader_conf.VERSION,
         )
         db_engines.forget_engines(ctx, FORGET_AFTER)
+
+    def _try_clouds(self) -> None:
+        """Try what new credentials are good for; a cloud that hangs takes one place of a few."""
+        self._trying = {trial for trial in self._trying if not trial.done()}
+        places = tenants.AT_ONCE - len(self._trying)
+        if places <= 0 or self._halt.is_set():
+            return
+        for cloud in db_credentials.claim_trials(context.engine_context(), tenants.LEASE, places):
+            self._trying.add(
+                self._trials.submit(
+                    self._guarded, functools.partial(tenants.try_out, self._connections, cloud)
+                )
+            )
 
     # --- rounds -----------------------------------------------------------------------------------
 

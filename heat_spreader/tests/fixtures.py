@@ -29,6 +29,7 @@ import sqlalchemy as sa
 
 from heat_spreader import conf as spreader_conf
 from heat_spreader import rpc
+from heat_spreader import secret_store
 from heat_spreader.api import app
 from heat_spreader.db import api as db_api
 from heat_spreader.db import models
@@ -95,6 +96,9 @@ class API(fixtures.Fixture):
     def _setUp(self) -> None:
         config = self.config = self.useFixture(Database()).config
         config.set("api", auth_strategy=self._auth_strategy, **self._options)
+        keys = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / "secrets.keys"
+        secret_store.add_key(str(keys))
+        config.set("secrets", key_file=str(keys))
         if self._auth_strategy == "keystone":
             config.set("keystone_authtoken", www_authenticate_uri="http://keystone.invalid")
             self._keystone = self.useFixture(auth_token_fixture.AuthTokenFixture())

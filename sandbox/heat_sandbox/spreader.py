@@ -46,20 +46,26 @@ QUICK: dict[str, dict[str, object]] = {
 def surroundings(box: sandbox.Sandbox) -> Sections:
     """What the service has to be told of the sandbox: its clouds, and who asks Keystone."""
     account = box.account("spreader")
+    who = {
+        "auth_url": account["auth_url"],
+        "auth_type": "password",
+        "username": account["username"],
+        "password": account["password"],
+        "user_domain_id": "default",
+    }
     return {
         "api": {"auth_strategy": "keystone"},
         "clouds": {"config_file": box.clouds_yaml},
         "keystone_authtoken": {
+            **who,
             "www_authenticate_uri": account["auth_url"],
-            "auth_url": account["auth_url"],
-            "auth_type": "password",
-            "username": account["username"],
-            "password": account["password"],
             "project_name": account["project"],
-            "user_domain_id": "default",
             "project_domain_id": "default",
             "service_token_roles_required": True,
         },
+        "trustee": who,
+        # Here the clouds of projects are on this machine, too.
+        "tenants": {"allowed_networks": "127.0.0.1/32"},
     }
 
 
@@ -125,8 +131,11 @@ class Spreader:
             "DEFAULT": {"log_file": self.log, "host": "sandbox"},
             "api": {"port": self.box.settings().spreader_port},
             "database": {"connection": f"sqlite:///{self.directory / 'heat-spreader.sqlite'}"},
+            "secrets": {"key_file": self.directory / "secrets.keys"},
         }
         write(self.conf, surroundings(self.box), mine, more)
+        if not (self.directory / "secrets.keys").exists():
+            self.command("heat-spreader-manage", "--config-file", self.conf, "credential", "key")
         self.command("heat-spreader-manage", "--config-file", self.conf, "db", "sync")
 
     # Started and stopped

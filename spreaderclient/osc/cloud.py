@@ -16,10 +16,12 @@ import argparse
 from collections.abc import Iterable
 from collections.abc import Sequence
 import datetime
+import getpass
 import sys
 import time
 from typing import Any
 
+from cliff.columns import FormattableColumn
 from osc_lib import exceptions
 from osc_lib import utils
 from osc_lib.command import command
@@ -30,6 +32,35 @@ from spreaderclient.osc import columns
 from spreaderclient.osc import plugin
 from spreaderclient.sdk import cloud as sdk_cloud
 
+
+class Access(FormattableColumn[Any]):
+    """One line for each step: what works, and what not and why."""
+
+    def human_readable(self) -> str:
+        words = {True: "works", False: "does not work", None: "not tried"}
+        return "\n".join(
+            f"{step}: {words[answer['ok']]}" + ("" if answer["ok"] else f" ({answer['detail']})")
+            for step, answer in (self._value or {}).items()
+        )
+
+
+class Settings(FormattableColumn[Any]):
+    """Name and value, one pair a line; certificates are not read by people."""
+
+    def human_readable(self) -> str:
+        return "\n".join(
+            f"{name}: {'given' if name == 'cacert' else value}"
+            for name, value in sorted((self._value or {}).items())
+        )
+
+
+class Lines(FormattableColumn[Any]):
+    """Sentences, one below the other."""
+
+    def human_readable(self) -> str:
+        return "\n".join(self._value or ())
+
+
 FIELDS = (
     "name",
     "id",
@@ -38,6 +69,13 @@ FIELDS = (
     "config_cloud",
     "region",
     "shared",
+    "credentials",
+    "insecure",
+    "access",
+    "access_checked_at",
+    "expires_at",
+    "warnings",
+    "projects",
     "verdict",
     "verdict_since",
     "verdict_reason",
@@ -58,6 +96,13 @@ FIELDS = (
     "updated_at",
 )
 FORMATS = {
+    "config_cloud": columns.Plain,
+    "credentials": Settings,
+    "access": Access,
+    "access_checked_at": columns.Plain,
+    "expires_at": columns.Plain,
+    "warnings": Lines,
+    "projects": Lines,
     "region": columns.Plain,
     "verdict_since": columns.Plain,
     "verdict_reason": columns.Sentence,
@@ -91,11 +136,109 @@ def _add_sharing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+OPTIONS = ("name", "kind", "config_cloud", "region", "description", "shared", "projects")
+SECRET_OF = {
+    "application_credential": "application_credential_secret",
+    "password": "password",
+}
+
+
+def _add_credentials(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "a cloud of your own",
+        "The secret is asked for on the terminal, or read from --secret-file: what stands on a command "
+        "line can be read by everybody on the machine.",
+    )
+    group.add_argument("--auth-url", metavar="URL", help="The address of its Keystone.")
+    group.add_argument(
+        "--application-credential-id",
+        metavar="ID",
+        help="An application credential of yours there. Most clouds let none create Heat stacks, and "
+        "the answer says so; it can resize those that exist.",
+    )
+    group.add_argument("--username", metavar="USER", help="Or: a user there.")
+    group.add_argument("--user-domain", metavar="DOMAIN", help="Its domain (default: Default).")
+    group.add_argument("--project-name", metavar="PROJECT", help="The project there.")
+    group.add_argument(
+        "--project-domain", metavar="DOMAIN", help="Its domain (default: that of the user)."
+    )
+    group.add_argument(
+        "--secret-file",
+        metavar="FILE",
+        type=argparse.FileType("r"),
+        help="Where the secret is: its first line; '-' is standard input.",
+    )
+    group.add_argument(
+        "--cacert",
+        metavar="FILE",
+        type=argparse.FileType("r"),
+        help="Its private authority, in PEM.",
+    )
+    group.add_argument(
+        "--timeout", metavar="SECONDS", type=float, help="How long its answers may take."
+    )
+    secure = group.add_mutually_exclusive_group()
+    secure.add_argument(
+        "--insecure-cloud",
+        action="store_true",
+        default=None,
+        dest="insecure_cloud",
+        help="Do not check its certificates (administrators only, and only where it is allowed).",
+    )
+    secure.add_argument(
+        "--secure-cloud", action="store_false", dest="insecure_cloud", help="Check them again."
+    )
+    group.add_argument(
+        "--project",
+        action="append",
+        dest="projects",
+        metavar="ID",
+        help="Let this project use the cloud, too; may be repeated (administrators only).",
+    )
+
+
+def _credentials(args: argparse.Namespace) -> dict[str, Any]:
+    """What is handed over; the secret is asked for when it is clear that one is needed."""
+    given: dict[str, Any] = {
+        "auth_url": args.auth_url,
+        "application_credential_id": args.application_credential_id,
+        "username": args.username,
+        "user_domain_name": args.user_domain,
+        "project_name": args.project_name,
+        "project_domain_name": args.project_domain,
+        "cacert": args.cacert.read() if args.cacert else None,
+        "timeout": args.timeout,
+        "insecure": args.insecure_cloud,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.secret_file or set(given) - {"timeout"}:
+        kind = "application_credential" if args.application_credential_id else "password"
+        given[SECRET_OF[kind]] = _secret(args)
+    return given
+
+
+def _secret(args: argparse.Namespace) -> str:
+    if args.secret_file:
+        return str(args.secret_file.readline().rstrip("\r\n"))
+    if not sys.stdin.isatty():
+        raise exceptions.CommandError(
+            "There is no terminal to ask for the secret; give it with --secret-file."
+        )
+    return getpass.getpass("Secret (application credential secret, or password): ")
+
+
+def _tell(cloud: sdk_cloud.Cloud) -> None:
+    for warning in cloud.warnings or ():
+        print(f"Warning: {warning}", file=sys.stderr)
+
+
 class CreateCloud(command.ShowOne):
     """Register a cloud, so that stacks can have members in it.
 
-    The service reaches the cloud with an entry of its own clouds.yaml; nothing is written to the
-    cloud by registering it. Its verdict is "unknown" until the first probe, a few seconds later.
+    A cloud of your own is reached with an application credential, or with a user and a password; and
+    another region of this Keystone with a trust that is made from your token. An operator's cloud is
+    reached with an entry of the service's own clouds.yaml. What these are good for is tried at once:
+    the command waits for the answers. A Heat stack without resources is created and deleted for that.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -110,20 +253,41 @@ class CreateCloud(command.ShowOne):
         parser.add_argument(
             "--region",
             metavar="REGION",
-            help="The region to use, for an entry whose Keystone serves several (default: the "
-            "entry's own).",
+            help="The region to use, where a Keystone serves several (default for an operator's cloud: "
+            "the entry's own).",
+        )
+        parser.add_argument(
+            "--trust",
+            action="store_const",
+            const="region",
+            dest="kind",
+            help="It is another region of this Keystone; a trust lets the service act for you there.",
         )
         parser.add_argument("--description", metavar="TEXT", help="A note for people.")
+        parser.add_argument(
+            "--no-wait",
+            action="store_true",
+            help="Do not wait for what the credentials are good for.",
+        )
         _add_sharing(parser)
+        _add_credentials(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        client = plugin.client(self.app)
         wanted = {
             field: getattr(parsed_args, field)
-            for field in ("name", "config_cloud", "region", "description", "shared")
+            for field in OPTIONS
             if getattr(parsed_args, field) is not None
         }
-        return _show(sdk_cloud.Cloud.new(**wanted).create(plugin.client(self.app)))
+        if given := _credentials(parsed_args):
+            own = "application_credential" if parsed_args.application_credential_id else "password"
+            wanted |= {"kind": own, "credentials": given}
+        cloud = sdk_cloud.Cloud.new(**wanted).create(client)
+        if cloud.kind != "config" and not parsed_args.no_wait:
+            cloud.wait_checked(client, before=None)
+        _tell(cloud)
+        return _show(cloud)
 
 
 class ListCloud(command.Lister):
@@ -146,14 +310,22 @@ class ListCloud(command.Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        titles = ["Name", "Verdict", "Since", "Latency ms", "Planned", "Stacks", "Units", "Shared"]
+        titles = ["Name", "Kind", "Verdict", "Since", "Latency ms", "Planned", "Stacks", "Units"]
+        titles += ["Shared", "Warnings"]
         fields = [
-            *("name", "verdict", "verdict_since", "latency_ms", "planned", "stacks", "units"),
-            "shared",
+            *("name", "kind", "verdict", "verdict_since", "latency_ms", "planned", "stacks"),
+            *("units", "shared", "warnings"),
         ]
         if parsed_args.long:
-            titles += ["Verdict Reason", "Config Cloud", "Region", "Description", "ID"]
-            fields += ["verdict_reason", "config_cloud", "region", "description", "id"]
+            titles += ["Verdict Reason", "Config Cloud", "Region", "Expires", "Description", "ID"]
+            fields += [
+                "verdict_reason",
+                "config_cloud",
+                "region",
+                "expires_at",
+                "description",
+                "id",
+            ]
         formats = {**FORMATS, "verdict_since": columns.Age}
         clouds = sdk_cloud.Cloud.list(plugin.client(self.app))
         return titles, (
@@ -193,7 +365,11 @@ class ShowCloud(command.ShowOne):
 
 
 class SetCloud(command.ShowOne):
-    """Change how a cloud is called, reached, described or shared."""
+    """Change how a cloud is called, reached, described or shared.
+
+    Other credentials take the place of the present ones without an interruption: hand over the new
+    application credential first, and revoke the old one some seconds later.
+    """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -224,20 +400,46 @@ class SetCloud(command.ShowOne):
             dest="lost",
             help="Take that back. What is found there is counted as it is.",
         )
+        _add_credentials(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         changes = {
             field: getattr(parsed_args, field)
-            for field in ("name", "config_cloud", "region", "description", "shared", "lost")
-            if getattr(parsed_args, field) is not None
+            for field in (*OPTIONS, "lost")
+            if getattr(parsed_args, field, None) is not None
         }
+        if given := _credentials(parsed_args):
+            changes["credentials"] = given
         if not changes:
             raise exceptions.CommandError("Nothing to change: no option says what.")
         cloud = sdk_cloud.Cloud.existing(id=parsed_args.cloud)
         for field, value in changes.items():
             setattr(cloud, field, value)
-        return _show(cloud.commit(plugin.client(self.app)))
+        cloud = cloud.commit(plugin.client(self.app))
+        _tell(cloud)
+        return _show(cloud)
+
+
+class CheckCloud(command.ShowOne):
+    """Try again what the credentials of a cloud are good for, and show the answers.
+
+    The service gets a token, lists Heat stacks, and creates and deletes one without resources.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "cloud", metavar="<cloud>", type=arguments.identity, help="Name or id of the cloud."
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        client = plugin.client(self.app)
+        cloud = sdk_cloud.Cloud.existing(id=parsed_args.cloud).check(client)
+        cloud.wait_checked(client, before=cloud.access_checked_at)
+        _tell(cloud)
+        return _show(cloud)
 
 
 class DeleteCloud(command.Command):

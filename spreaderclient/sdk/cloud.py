@@ -12,7 +12,9 @@
 
 """A cloud: a named place with a Heat, the unit of placement and of failure."""
 
+import time
 from typing import Any
+from typing import Self
 
 from keystoneauth1 import adapter
 from openstack import exceptions
@@ -34,8 +36,23 @@ class Cloud(resource.Resource):
     _query_mapping = resource.QueryParameters("name", "verdict")
 
     description = resource.Body("description")
-    #: Where the credentials come from. "config": an entry of the operator's clouds.yaml.
+    #: Where the credentials come from. "config": an entry of the operator's clouds.yaml; "region": a
+    #: trust in another region of the same Keystone; "application_credential" and "password": what the
+    #: project has in another cloud.
     kind = resource.Body("kind")
+    #: How it is reached. Secrets go in and never come out.
+    credentials = resource.Body("credentials")
+    #: TLS certificates of the cloud are not checked.
+    insecure = resource.Body("insecure", type=bool)
+    #: What the credentials are good for: step to ``{"ok": …, "detail": …}``; None: not tried yet.
+    access = resource.Body("access")
+    access_checked_at = resource.Body("access_checked_at")
+    #: When the application credential expires.
+    expires_at = resource.Body("expires_at")
+    #: What should be done before it is too late, in sentences.
+    warnings = resource.Body("warnings", type=list)
+    #: Projects that may use it besides its own.
+    projects = resource.Body("projects", type=list)
     config_cloud = resource.Body("config_cloud")
     #: None: the region that the entry itself names.
     region = resource.Body("region")
@@ -86,3 +103,52 @@ class Cloud(resource.Resource):
         )
         found: list[dict[str, Any]] = response.json()["observations"]
         return found
+
+    def create(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
+        """Register it; no trace of the request shows what is secret."""
+        if "credentials" not in self._body.dirty:
+            return super().create(session, *args, **kwargs)
+        return self._hand_over(session, "POST", self.base_path)
+
+    def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
+        """Change it; no trace of the request shows what is secret."""
+        if "credentials" not in self._body.dirty:
+            return super().commit(session, *args, **kwargs)
+        return self._hand_over(session, "PATCH", f"{self.base_path}/{self.id}")
+
+    def _hand_over(self, session: adapter.Adapter, method: str, url: str) -> Self:
+        body = {name: value for name, value in self._body.dirty.items() if name != "id"}
+        response = session.request(
+            url, method, json=body, microversion=self._get_microversion(session), log=False
+        )
+        self._translate_response(response)
+        return self
+
+    def check(self, session: adapter.Adapter) -> Self:
+        """Have the service try again what the credentials are good for; see :meth:`wait_checked`."""
+        response = session.post(
+            f"{self.base_path}/{self.id}/actions",
+            json={"check": None},
+            microversion=self._get_microversion(session),
+        )
+        self._translate_response(response)
+        return self
+
+    def wait_checked(
+        self, session: adapter.Adapter, *, before: str | None, timeout: float = 60
+    ) -> Self:
+        """Until the credentials were tried.
+
+        :param before: when they were tried before that, as ``access_checked_at`` had it
+        :raises openstack.exceptions.ResourceTimeout: no engine has come to it yet
+        """
+        deadline = time.monotonic() + timeout
+        while self.access_checked_at in (None, before):
+            if time.monotonic() > deadline:
+                raise exceptions.ResourceTimeout(
+                    f"Cloud {self.name} has not been tried for {timeout} seconds; 'openstack spreader "
+                    "cloud show' tells when it was."
+                )
+            time.sleep(1)
+            self.fetch(session)
+        return self

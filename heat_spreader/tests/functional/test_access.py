@@ -17,6 +17,7 @@ import subprocess
 import sys
 import typing
 
+import fixtures as fixtures_lib
 from keystoneauth1 import loading
 from keystonemiddleware import auth_token
 from oslo_config import cfg
@@ -25,6 +26,7 @@ import webtest
 
 from heat_spreader import policies
 from heat_spreader import rpc
+from heat_spreader import secret_store
 from heat_spreader.api import app
 from heat_spreader.tests import fixtures
 from heat_spreader.tests.unit.api import test_routes
@@ -57,8 +59,18 @@ SPOOFED = {
 }
 # A body for each route that takes one. What it names is there before each request.
 BODIES: dict[tuple[str, str], typing.Any] = {
-    ("POST", "/v1/clouds"): {"name": "new"},
+    ("POST", "/v1/clouds"): {
+        "name": "new",
+        "kind": "password",
+        "credentials": {
+            "auth_url": "https://keystone.example/v3",
+            "username": "u",
+            "password": "p",
+            "project_name": "p",
+        },
+    },
     ("PATCH", "/v1/clouds/{cloud}"): {"description": "x"},
+    ("POST", "/v1/clouds/{cloud}/actions"): {"check": None},
     ("POST", "/v1/stacks"): {"name": "new", "count": 1},
     ("PATCH", "/v1/stacks/{stack}"): {"count": 2},
     ("POST", "/v1/stacks/{stack}/actions"): {"retry": None},
@@ -137,6 +149,9 @@ class TestAccess(base.BaseTestCase):
         told = dict(spreader.surroundings(self.box)["keystone_authtoken"])
         config.set("keystone_authtoken", **told)
         config.set("api", auth_strategy="keystone")
+        keys = pathlib.Path(self.useFixture(fixtures_lib.TempDir()).path) / "keys"
+        secret_store.add_key(str(keys))
+        config.set("secrets", key_file=str(keys))
         transport = rpc.get_transport(config.conf, "fake://")
         self.addCleanup(transport.cleanup)
         return app.build_app(config.conf, rpc.EngineClient(transport))
@@ -151,9 +166,11 @@ class TestAccess(base.BaseTestCase):
         return self.http.request(url, method=verb, body=data, headers=sent, expect_errors=True)
 
     def furnish(self) -> dict[str, str]:
-        """What the routes name: a stack of project demo over a cloud that everybody sees."""
-        for body in ({"name": "east", "shared": True}, {"name": "spare", "shared": True}):
-            self.call("admin", "POST", "/v1/clouds", body)
+        """What the routes name: a stack of project demo over a cloud that everybody sees, and its own."""
+        self.call("admin", "POST", "/v1/clouds", {"name": "east", "shared": True})
+        own = {**BODIES["POST", "/v1/clouds"], "name": "mine"}
+        self.call("cloud1", "POST", "/v1/clouds", own)
+        mine = self.call("cloud1", "GET", "/v1/clouds/mine").json["id"]
         stack = {"name": "web", "count": 1, "members": [{"cloud": "east", "weight": 1}]}
         self.call("cloud1", "POST", "/v1/stacks", stack)
         found = self.call("cloud1", "GET", "/v1/stacks/web").json
@@ -166,7 +183,7 @@ class TestAccess(base.BaseTestCase):
             return self.furnish()
         put = self.call("cloud1", "PUT", "/v1/stacks/web/members/east", {"weight": 1})
         assert put.status_int == 202, put.text
-        return {"stack": found["id"], "cloud": "east"}
+        return {"stack": found["id"], "cloud": "east", "mine": mine}
 
     def requests(self) -> typing.Iterator[tuple[str, str, str, object, str | None]]:
         """Method, URL, URL as it is asked, body, and the rule of each route."""
@@ -176,8 +193,8 @@ class TestAccess(base.BaseTestCase):
             rule = route.rule
             if not isinstance(rule, str) and rule is not None:
                 rule = rule[next(iter(typing.cast(dict[str, None], body)))]
-            if (verb, url) == ("DELETE", "/v1/clouds/{cloud}"):
-                names["cloud"] = "spare"
+            if url.startswith("/v1/clouds/{cloud}"):
+                names["cloud"] = names["mine"]
             yield verb, url, url.format(**names), body, rule
 
     def test_every_body_is_of_a_route(self) -> None:
@@ -223,6 +240,22 @@ class TestAccess(base.BaseTestCase):
             }[check]
         )
 
+    def test_what_is_the_operators_is_for_administrators(self) -> None:
+        self.furnish()
+        for who, wanted in (("reader", 403), ("cloud1", 403), ("spreader", 403), ("admin", 201)):
+            answer = self.call(who, "POST", "/v1/clouds", {"name": "of-operator"})
+            self.assertEqual(wanted, answer.status_int, who)
+        for verb, url, body in (
+            ("PATCH", "/v1/clouds/east", {"cordoned": True}),
+            ("PATCH", "/v1/clouds/mine", {"shared": True}),
+            ("PATCH", "/v1/clouds/mine", {"projects": ["x"]}),
+            ("POST", "/v1/clouds/east/actions", {"check": None}),
+            ("DELETE", "/v1/clouds/east", None),
+        ):
+            answer = self.call("cloud1", verb, url, body)
+            self.assertEqual(403, answer.status_int, (verb, url))
+            self.assertIn("spreader:cloud:", answer.text)
+
     def test_spoofed_headers_change_nothing(self) -> None:
         project = self.people["cloud1"].project_id
         for verb, pattern, url, body, rule in self.requests():
@@ -236,16 +269,19 @@ class TestAccess(base.BaseTestCase):
         """The same answer as for what never was, by id and by name, in whichever domain one is."""
         for who in ("demo2", "demo3"):
             for verb, pattern, url, body, _ in self.requests():
-                if "{stack}" not in pattern:
+                if "{" not in pattern:
                     continue
                 answer = self.call(who, verb, url, body)
                 self.assertEqual(404, answer.status_int, (who, verb, pattern, answer.text))
-                by_name = self.call(who, verb, pattern.format(stack="web", cloud="east"), body)
-                never = self.call(who, verb, pattern.format(stack="nope", cloud="east"), body)
+                stack = "{stack}" in pattern
+                ours = {"stack": "web", "cloud": "east"} if stack else {"cloud": "mine"}
+                by_name = self.call(who, verb, pattern.format(**ours), body)
+                nobodys = {"stack": "nope", "cloud": "east"} if stack else {"cloud": "nope"}
+                never = self.call(who, verb, pattern.format(**nobodys), body)
                 for other in (by_name, never):
                     self.assertEqual(answer.status_int, other.status_int)
                 self.assertEqual(
-                    never.json["errors"][0]["detail"].replace("nope", "web"),
+                    never.json["errors"][0]["detail"].replace("nope", "web" if stack else "mine"),
                     by_name.json["errors"][0]["detail"],
                 )
 
@@ -268,6 +304,7 @@ class TestAccess(base.BaseTestCase):
                 self.assertEqual(200, answer.status_int, url)
                 self.assertNotIn("of-demo", answer.text, url)
                 self.assertNotIn(mine, answer.text, url)
+                self.assertNotIn('"mine"', answer.text, url)
             marked = self.call(who, "GET", f"/v1/stacks?marker={mine}")
             self.assertEqual(404, marked.status_int)
             self.assertEqual(403, self.call(who, "GET", "/v1/stacks?all_projects=true").status_int)

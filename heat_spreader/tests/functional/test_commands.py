@@ -26,6 +26,8 @@ import urllib.request
 
 from oslotest import base
 
+from heat_spreader import secret_store
+
 CLOUDS = """
 clouds:
   east:
@@ -346,3 +348,87 @@ class StatusTest(CommandTest):
         conf = self.write("status.conf", "")
         said = self.fail("status", "--config-file", conf, "upgrade", "check", code=255)
         self.assertIn("[database] connection", said)
+
+
+class CredentialTest(CommandTest):
+    """Keys of the secrets of projects: made, put in front of others, and told of."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.keys = self.home / "secrets.keys"
+        self.conf_file = self.conf(
+            f"[DEFAULT]\ntransport_url = fake://\n"
+            f"[database]\nconnection = sqlite:///{self.home}/mine.sqlite\n"
+            f"[secrets]\nkey_file = {self.keys}\n"
+        )
+
+    def run_command(self, module: str, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            self.command(module, "--config-file", self.conf_file, *arguments),
+            cwd=self.home,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual(code, done.returncode, done.stdout)
+        self.assertNotIn("Traceback", done.stdout)
+        return done.stdout
+
+    def seal(self, credential_id: str) -> None:
+        """Put a secret into the database, as the API does."""
+        store = secret_store.Local(str(self.keys))
+        with contextlib.closing(sqlite3.connect(self.home / "mine.sqlite")) as database:
+            database.execute(
+                "INSERT INTO credentials (id, cloud_id, project_id, user_id, kind, settings, sealed, "
+                "key_id, retired, created_at) VALUES (?, 'c', 'p', 'u', 'password', '{}', ?, ?, 0, "
+                "'2026-01-01 00:00:00')",
+                (credential_id, store.seal(credential_id, "s3cret"), store.key_id),
+            )
+            database.commit()
+
+    def sealed(self) -> dict[str, str]:
+        with contextlib.closing(sqlite3.connect(self.home / "mine.sqlite")) as database:
+            return dict(database.execute("SELECT id, sealed FROM credentials").fetchall())
+
+    def test_a_key_is_rotated_and_the_old_one_can_go(self) -> None:
+        self.run_command("manage", "db", "sync")
+        self.run_command("manage", "credential", "rotate", code=1)
+        first = self.run_command("manage", "credential", "key").split()[1]
+        for number in range(5):
+            self.seal(f"row-{number}")
+        self.run_command("status", "upgrade", "check")
+        second = self.run_command("manage", "credential", "key").split()[1]
+        said = self.run_command("status", "upgrade", "check", code=1)
+        self.assertIn("5 secret(s) are sealed with another key", said)
+        said = self.run_command("manage", "credential", "rotate", "--batch", "2")
+        self.assertIn("2 sealed", said)
+        self.assertIn("5 sealed", said)
+        self.run_command("status", "upgrade", "check")
+        # Without the old key.
+        self.keys.write_text(self.keys.read_text().splitlines()[0] + "\n")
+        store = secret_store.Local(str(self.keys))
+        for credential_id, sealed in self.sealed().items():
+            self.assertIn(second, sealed)
+            self.assertNotIn(first, sealed)
+            self.assertEqual("s3cret", store.unseal(credential_id, sealed))
+
+    def test_a_secret_of_a_key_that_is_gone_is_named(self) -> None:
+        self.run_command("manage", "db", "sync")
+        self.run_command("manage", "credential", "key")
+        self.seal("row-lost")
+        self.keys.unlink()
+        self.assertIn("there is no", self.run_command("status", "upgrade", "check", code=2))
+        self.run_command("manage", "credential", "key")
+        said = self.run_command("manage", "credential", "rotate", code=1)
+        self.assertIn("row-lost", said)
+        self.assertNotIn("s3cret", said)
+
+    def test_keys_that_everybody_may_read(self) -> None:
+        self.run_command("manage", "db", "sync")
+        self.run_command("manage", "credential", "key")
+        self.keys.chmod(0o644)
+        self.assertIn("0644", self.run_command("manage", "credential", "rotate", code=1))
+        self.assertIn("0644", self.run_command("status", "upgrade", "check", code=2))

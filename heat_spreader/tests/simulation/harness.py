@@ -620,8 +620,8 @@ class Connections:
     def _arrives(self, heat: heats.Heat, method: str, path: str, body: Any, who: Any) -> None:
         self._world.watch.arrives(heat, method, path, body, who)
 
-    def connect(self, config_cloud: str, region: str | None = None) -> heats.Wire:
-        wire = self._wires[config_cloud]
+    def reach(self, cloud: Any) -> heats.Wire:
+        wire = self._wires[cloud.config_cloud or cloud.name]
         spreader_heat.authenticate(wire)  # type: ignore[arg-type]
         return wire
 

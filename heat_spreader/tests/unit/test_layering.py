@@ -31,21 +31,29 @@ TOP = pathlib.Path(__file__).resolve().parents[3]
 # What everybody but the core may know: settings, the request, errors, rules.
 LEAVES = [f"heat_spreader.{leaf}" for leaf in ("conf", "context", "exception", "policies")]
 
+# What acts for projects: their secrets, their trusts, and where their clouds may be.
+TENANTS = [f"heat_spreader.{module}" for module in ("addresses", "secret_store", "trusts")]
+
 # layer -> what of our own it may import. A module belongs to the longest layer that its name
 # begins with, and everything below a name in the list is allowed too.
 ARROWS = {
     "heat_spreader": [],
-    "heat_spreader.conf": LEAVES,
+    # The options of a trustee are those of a plugin.
+    "heat_spreader.conf": ["heat_spreader.trusts", *LEAVES],
     "heat_spreader.context": LEAVES,
     "heat_spreader.exception": [],
     "heat_spreader.policies": LEAVES,
     "heat_spreader.rpc": LEAVES,
+    "heat_spreader.addresses": LEAVES,
+    "heat_spreader.secret_store": LEAVES,
+    "heat_spreader.trusts": LEAVES,
     "heat_spreader.db": ["heat_spreader.db", *LEAVES],
     "heat_spreader.engine.core": ["heat_spreader.engine.core"],
     "heat_spreader.engine": [
         "heat_spreader.engine",
         "heat_spreader.db",
         "heat_spreader.rpc",
+        *TENANTS,
         *LEAVES,
     ],
     "heat_spreader.api": [
@@ -53,6 +61,7 @@ ARROWS = {
         "heat_spreader.db",
         "heat_spreader.rpc",
         "heat_spreader.engine.core",
+        *TENANTS,
         *LEAVES,
     ],
     "heat_spreader.wsgi": ["heat_spreader.api", *LEAVES],
@@ -63,6 +72,7 @@ ARROWS = {
         "heat_spreader.engine",
         "heat_spreader.db",
         "heat_spreader.rpc",
+        *TENANTS,
         *LEAVES,
     ],
     "spreaderclient": ["spreaderclient"],
@@ -74,6 +84,7 @@ OWNERS = {
     "keystoneauth1": [
         "heat_spreader.engine.heat",
         "heat_spreader.engine.clouds",
+        "heat_spreader.trusts",
         "spreaderclient",
     ],
     "sqlalchemy": ["heat_spreader.db", "heat_spreader.context"],
@@ -85,6 +96,8 @@ OWNERS = {
     "oslo_messaging": ["heat_spreader.rpc"],
     "prometheus_client": ["heat_spreader.engine.metrics"],
     "kombu": ["heat_spreader.rpc"],
+    "cryptography": ["heat_spreader.secret_store"],
+    "castellan": ["heat_spreader.secret_store"],
 }
 
 # layer -> the only libraries besides the standard one that it may import

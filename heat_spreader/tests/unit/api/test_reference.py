@@ -62,6 +62,18 @@ STACK = {
 }
 
 # name of the sample, method, URL, body
+OWN_CLOUD = {
+    "name": "mine",
+    "kind": "application_credential",
+    "region": "RegionOne",
+    "credentials": {
+        "auth_url": "https://keystone.elsewhere.example:5000/v3",
+        "application_credential_id": "21f3a5c0d6b84e0e8f5e8a1b1b9a7f60",
+        "application_credential_secret": "told-once-and-never-shown-again",
+        "timeout": 15,
+    },
+}
+
 STORY = [
     ("version-list", "GET", "/", None),
     ("version-show", "GET", "/v1/", None),
@@ -117,6 +129,8 @@ STORY = [
     ("event-list", "GET", "/v1/stacks/web/events?limit=2", None),
     ("stack-action", "POST", "/v1/stacks/web/actions", {"retry": None}),
     ("member-delete", "DELETE", "/v1/stacks/web/members/west", None),
+    ("cloud-create-own", "POST", "/v1/clouds", OWN_CLOUD),
+    ("cloud-action", "POST", "/v1/clouds/mine/actions", {"check": None}),
     ("cloud-update", "PATCH", "/v1/clouds/west", {"cordoned": True}),
     ("stack-delete", "DELETE", "/v1/stacks/web", None),
     ("error", "GET", "/v1/stacks/shop", None),

@@ -12,6 +12,11 @@
 
 """``openstack spreader cloud``."""
 
+import logging
+import pathlib
+
+import fixtures
+
 from heat_spreader.tests.unit.client import fake_api
 
 CLOUD = {
@@ -28,6 +33,13 @@ CLOUD = {
     "draining": False,
     "draining_until": None,
     "lost": False,
+    "credentials": None,
+    "insecure": False,
+    "access": None,
+    "access_checked_at": None,
+    "expires_at": None,
+    "warnings": [],
+    "projects": [],
     "verdict": "healthy",
     "verdict_since": "2026-01-01T00:00:00Z",
     "verdict_reason": "answers",
@@ -219,3 +231,137 @@ class TestCloud(fake_api.ApiTest):
             run.err.splitlines(),
         )
         self.assertEqual(["DELETE /clouds/b", "DELETE /clouds/a"], self.wire)
+
+
+ANSWERS = {
+    "authenticate": {"ok": True, "detail": "Keystone gives a token."},
+    "create": {"ok": False, "detail": "Keystone lets no application credential manage trusts"},
+    "list": {"ok": None, "detail": "not tried"},
+}
+OWN = {
+    **CLOUD,
+    "kind": "application_credential",
+    "config_cloud": None,
+    "credentials": {"auth_url": "https://k.example/v3", "application_credential_id": "1234"},
+    "access": ANSWERS,
+    "access_checked_at": "2026-01-01T00:00:00Z",
+    "warnings": ["create: Keystone lets no application credential manage trusts"],
+}
+
+
+class TestOwnCloud(fake_api.ApiTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / "secret"
+        self.file.write_text("hush-hush\nnot this line\n")
+        self.own = (
+            *("--auth-url", "https://k.example/v3", "--application-credential-id", "1234"),
+            *("--secret-file", str(self.file)),
+        )
+        self.sent = {
+            "auth_url": "https://k.example/v3",
+            "application_credential_id": "1234",
+            "application_credential_secret": "hush-hush",
+        }
+
+    def test_create_waits_for_what_it_is_good_for(self):
+        new = {**OWN, "access": None, "access_checked_at": None, "warnings": []}
+        self.http.post(self.url("/clouds"), status_code=201, json=new)
+        self.http.get(self.url("/clouds/id-of-cloud1"), [{"json": new}, {"json": OWN}])
+        self.useFixture(fixtures.MonkeyPatch("time.sleep", lambda seconds: None))
+        run = self.works("cloud", "create", "cloud1", "--region", "R", *self.own)
+        self.assertEqual(
+            {
+                "name": "cloud1",
+                "kind": "application_credential",
+                "region": "R",
+                "credentials": self.sent,
+            },
+            self.writes[0][1],
+        )
+        self.assertIn("authenticate: works", run.out)
+        self.assertIn("create: does not work (Keystone lets no application", run.out)
+        self.assertIn("Warning: create: Keystone lets no application", run.err)
+
+    def test_a_user_with_a_private_authority(self):
+        self.http.post(self.url("/clouds"), status_code=201, json=OWN)
+        cacert = self.file.with_name("ca.pem")
+        cacert.write_text("-----BEGIN CERTIFICATE-----")
+        self.works(
+            *(
+                "cloud",
+                "create",
+                "cloud1",
+                "--auth-url",
+                "https://k.example/v3",
+                "--username",
+                "u",
+            ),
+            *("--project-name", "p", "--user-domain", "d", "--secret-file", str(self.file)),
+            *("--cacert", str(cacert), "--timeout", "7.5", "--no-wait"),
+        )
+        self.assertEqual(
+            {
+                "name": "cloud1",
+                "kind": "password",
+                "credentials": {
+                    "auth_url": "https://k.example/v3",
+                    "username": "u",
+                    "password": "hush-hush",
+                    "user_domain_name": "d",
+                    "project_name": "p",
+                    "cacert": "-----BEGIN CERTIFICATE-----",
+                    "timeout": 7.5,
+                },
+            },
+            self.writes[0][1],
+        )
+
+    def test_a_region(self):
+        self.http.post(self.url("/clouds"), status_code=201, json={**OWN, "kind": "region"})
+        self.works("cloud", "create", "cloud1", "--trust", "--region", "R")
+        self.assertEqual({"name": "cloud1", "kind": "region", "region": "R"}, self.writes[0][1])
+
+    def test_rotation(self):
+        self.http.patch(self.url("/clouds/cloud1"), json=OWN)
+        self.works(
+            *("cloud", "set", "cloud1", "--application-credential-id", "5678"),
+            *("--secret-file", str(self.file)),
+        )
+        sent = {"application_credential_id": "5678", "application_credential_secret": "hush-hush"}
+        self.assertEqual([("PATCH /clouds/cloud1", {"credentials": sent})], self.writes)
+
+    def test_a_timeout_needs_no_secret(self):
+        self.http.patch(self.url("/clouds/cloud1"), json=OWN)
+        self.works("cloud", "set", "cloud1", "--timeout", "9")
+        self.assertEqual(
+            [("PATCH /clouds/cloud1", {"credentials": {"timeout": 9.0}})], self.writes
+        )
+
+    def test_without_a_terminal_the_secret_is_not_asked_for(self):
+        run = self.spreader("cloud", "create", "cloud1", *self.own[:-2])
+        self.assertEqual(1, run.code)
+        self.assertIn("--secret-file", run.err)
+
+    def test_no_trace_shows_the_secret(self):
+        log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
+        self.http.post(self.url("/clouds"), status_code=201, json=OWN)
+        self.http.patch(self.url("/clouds/cloud1"), json=OWN)
+        for command in (("create", "cloud1", "--no-wait"), ("set", "cloud1")):
+            run = self.run_openstack(
+                "--debug", "--os-auth-type", "none", "--os-endpoint", fake_api.API,
+                "spreader", "cloud", *command, *self.own,
+            )  # fmt: skip
+            self.assertEqual(0, run.code, run.err)
+            for text in (run.out, run.err, log.output):
+                self.assertNotIn("hush", text)
+
+    def test_check(self):
+        self.http.post(self.url("/clouds/cloud1/actions"), status_code=202, json=OWN)
+        later = {**OWN, "access_checked_at": "2026-01-01T00:01:00Z"}
+        self.http.get(self.url("/clouds/id-of-cloud1"), json=later)
+        self.useFixture(fixtures.MonkeyPatch("time.sleep", lambda seconds: None))
+        shown = self.works("cloud", "check", "cloud1", "-f", "json").json
+        self.assertEqual(ANSWERS, shown["access"])
+        self.assertEqual("2026-01-01T00:01:00Z", shown["access_checked_at"])
+        self.assertEqual([("POST /clouds/cloud1/actions", {"check": None})], self.writes)

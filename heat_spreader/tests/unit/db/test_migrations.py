@@ -199,6 +199,23 @@ class TestEachRevision(EmptyDatabaseTestCase):
         brakes = connection.execute(sa.text("SELECT count(*) FROM brakes")).scalar_one()
         self.assertEqual(0, brakes, "no brake is on")
 
+    def _pre_0004(self, connection):
+        row = {"id": "c", "project_id": "p", "name": "east", "created_at": "2026-01-01 00:00:00"}
+        self.insert(connection, "clouds", row)
+
+    def _check_0004(self, connection):
+        """Clouds from before are reached as they were; a credential stays behind its cloud."""
+        cloud = connection.execute(sa.text("SELECT * FROM clouds WHERE id = 'c'")).one()
+        self.assertIsNone(cloud.credential_id)
+        now = "2026-01-01 00:00:00"
+        self.insert(connection, "cloud_projects", {"cloud_id": "c", "project_id": "2026"})
+        self.insert(connection, "trials", {"cloud_id": "c", "tried_at": now})
+        self.insert(connection, "credentials", {"id": "k", "cloud_id": "c", "created_at": now})
+        connection.execute(sa.text("DELETE FROM clouds"))
+        for table, left in (("cloud_projects", 0), ("trials", 0), ("credentials", 1)):
+            count = connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one()
+            self.assertEqual(left, count, table)
+
     def insert(self, connection: sa.Connection, table: str, values: dict[str, Any]) -> None:
         """Insert a row; what must be there and is not given is zero, empty or the same time."""
         columns = sa.inspect(connection).get_columns(table)

@@ -1,0 +1,362 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""Clouds that projects bring, on a real Keystone and real Heats, in both convergence modes.
+
+What is looked at is what Keystone and the Heats themselves say.
+"""
+
+import collections.abc
+import datetime
+import pathlib
+import sys
+import time
+import typing
+import urllib.error
+
+from oslotest import base
+
+TOP = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(TOP / "sandbox"))
+
+from heat_sandbox import identity  # noqa: E402
+from heat_sandbox import sandbox  # noqa: E402
+from heat_sandbox import spreader  # noqa: E402
+
+TEMPLATE = (TOP / "sandbox" / "web.yaml").read_text()
+SETTINGS = {**spreader.QUICK, "clouds": {"timeout": 5}}
+EVERYTHING = dict.fromkeys(("authenticate", "endpoint", "list", "resize", "create"), True)
+
+
+class Tenants:
+    """Mixed into one class for each convergence mode."""
+
+    convergence: str
+    base_port: int
+
+    box: sandbox.Sandbox
+    service: spreader.Spreader
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()  # type: ignore[misc]
+        cls.box = sandbox.Sandbox(TOP / f".sandbox-test-tenants-{cls.convergence}")
+        cls.addClassCleanup(cls._remove)  # type: ignore[attr-defined]
+        cls._remove()
+        cls.box.up(
+            sandbox.Settings(
+                clouds=2,
+                convergence=cls.convergence,
+                base_port=cls.base_port,
+                spreader_port=cls.base_port + 90,
+                fast=True,
+            )
+        )
+        cls.service = spreader.Spreader(cls.box, pathlib.Path(sys.executable).parent)
+        cls.service.configure(SETTINGS)
+        cls.service.start()
+
+    @classmethod
+    def _remove(cls) -> None:
+        if cls.box.exists():
+            cls.box.down(delete=True)
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc]
+        self.caller = spreader.Caller(self.box)
+        self.keystone = self.login("cloud1")
+        self.name = "s" + self.id().rpartition(".")[2].replace("_", "-")  # type: ignore[attr-defined]
+
+    # Steps
+
+    def login(self, entry: str) -> identity.Keystone:
+        account = self.box.account(entry)
+        return identity.Keystone(
+            account["auth_url"],
+            account["username"],
+            account["password"],
+            account["project"],
+            account["domain"],
+        )
+
+    def until(
+        self,
+        look: collections.abc.Callable[[], typing.Any],
+        true: collections.abc.Callable[[typing.Any], object],
+        seconds: float = 60,
+    ) -> typing.Any:
+        """Look again and again until it is as wanted, and give what was seen."""
+        deadline = time.monotonic() + seconds
+        while not true(seen := look()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"after {seconds} s still: {seen}")
+            time.sleep(0.3)
+        return seen
+
+    def register(
+        self, kind: str, caller: spreader.Caller | None = None, **more: object
+    ) -> dict[str, typing.Any]:
+        """Register a cloud of a kind, named after the test, and wait until it was tried."""
+        caller = caller or self.caller
+        body = {"name": self.name, "kind": kind, "region": "RegionTwo", **more}
+        caller.call("POST", "/v1/clouds", body)
+        self.addCleanup(self._unregister, caller)  # type: ignore[attr-defined]
+        return self.tried(caller)
+
+    def _unregister(self, caller: spreader.Caller) -> None:
+        try:
+            caller.call("DELETE", f"/v1/clouds/{self.name}")
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+
+    def cloud(self, caller: spreader.Caller | None = None) -> dict[str, typing.Any]:
+        return (caller or self.caller).call("GET", f"/v1/clouds/{self.name}")
+
+    def tried(
+        self, caller: spreader.Caller | None = None, after: str | None = None
+    ) -> dict[str, typing.Any]:
+        return self.until(
+            lambda: self.cloud(caller),
+            lambda cloud: cloud["access"] and cloud["access_checked_at"] != after,
+        )
+
+    def verdict(self, wanted: str, caller: spreader.Caller | None = None) -> str:
+        seen = self.until(lambda: self.cloud(caller), lambda cloud: cloud["verdict"] == wanted)
+        return str(seen["verdict_reason"])
+
+    def works(self, cloud: dict[str, typing.Any]) -> dict[str, bool | None]:
+        return {step: answer["ok"] for step, answer in cloud["access"].items()}
+
+    def create(self, count: int, template: str | None = TEMPLATE) -> None:
+        body: dict[str, object] = {
+            "name": self.name,
+            "count": count,
+            "members": [{"cloud": self.name, "weight": 1}],
+        }
+        if template:
+            body["template"] = template
+        self.caller.call("POST", "/v1/stacks", body)
+        self.addCleanup(self.delete)  # type: ignore[attr-defined]
+
+    def delete(self) -> None:
+        if self.caller.stack(self.name):
+            self.caller.call("DELETE", f"/v1/stacks/{self.name}")
+            self.until(lambda: self.caller.stack(self.name), lambda stack: stack is None)
+
+    def count(self, wanted: int) -> dict[str, typing.Any]:
+        """Wait until the Heat itself shows this count, complete; give its record."""
+
+        def look() -> dict[str, typing.Any] | None:
+            try:
+                return self.heat("GET", f"/{self.name}?resolve_outputs=False")["stack"]
+            except urllib.error.HTTPError:
+                return None
+
+        def reached(stack: dict[str, typing.Any] | None) -> bool:
+            return (
+                stack is not None
+                and stack["parameters"]["count"] == str(wanted)
+                and stack["stack_status"].endswith("_COMPLETE")
+            )
+
+        return self.until(look, reached)
+
+    def heat(self, method: str, path: str = "", body: object = None) -> dict[str, typing.Any]:
+        url = f"{self.box.cloud('2').heat.url}/v1/{self.keystone.project_id}/stacks{path}"
+        return identity.call(method, url, self.login("cloud1").token, body)[0]
+
+    def trusts(self) -> set[str]:
+        """Those that the user of the tests has given to the service."""
+        query = f"?trustor_user_id={self.keystone.user_id}"
+        listed = self.keystone.call("GET", f"/OS-TRUST/trusts{query}")["trusts"]
+        service = self.login("spreader").user_id
+        return {trust["id"] for trust in listed if trust["trustee_user_id"] == service}
+
+    def application_credential(self, **more: object) -> dict[str, object]:
+        """Make one, as its user does; give what is handed over."""
+        made = self.keystone.call(
+            "POST",
+            f"/users/{self.keystone.user_id}/application_credentials",
+            {"application_credential": {"name": f"{self.name}-{time.monotonic_ns()}", **more}},
+        )["application_credential"]
+        return {
+            "auth_url": self.keystone.url,
+            "application_credential_id": made["id"],
+            "application_credential_secret": made["secret"],
+        }
+
+    def revoke(self, credentials: dict[str, object]) -> None:
+        own = credentials["application_credential_id"]
+        self.keystone.call(
+            "DELETE", f"/users/{self.keystone.user_id}/application_credentials/{own}"
+        )
+
+    # Facts
+
+    def test_a_region_by_a_trust(self) -> None:
+        before = self.trusts()
+        cloud = self.register("region")
+        self.assertEqual(EVERYTHING, self.works(cloud), cloud["access"])  # type: ignore[attr-defined]
+        self.assertEqual([], cloud["warnings"])  # type: ignore[attr-defined]
+        (trust,) = self.trusts() - before
+        self.create(3)
+        made = self.count(3)
+        # The Heat stack is the user's own.
+        self.assertEqual("demo", made["stack_owner"])  # type: ignore[attr-defined]
+        self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 5})
+        self.count(5)
+        # Nothing is made anew while the old one holds.
+        self.assertEqual(before | {trust}, self.trusts())  # type: ignore[attr-defined]
+        self.delete()
+        self.caller.call("DELETE", f"/v1/clouds/{self.name}")
+        self.until(self.trusts, lambda trusts: trusts == before)
+
+    def test_a_trust_that_is_revoked_and_renewed(self) -> None:
+        before = self.trusts()
+        self.register("region")
+        other = spreader.Caller(self.box, "demo2")
+        self.register("region", other)
+        self.create(3)
+        self.count(3)
+        self.verdict("healthy")
+        self.verdict("healthy", other)
+        (trust,) = self.trusts() - before
+        self.keystone.call("DELETE", f"/OS-TRUST/trusts/{trust}")
+        said = self.verdict("refusing")
+        self.assertIn("The next change by a member of the project", said)  # type: ignore[attr-defined]
+        # For this project alone.
+        self.assertEqual("healthy", self.cloud(other)["verdict"])  # type: ignore[attr-defined]
+        member = self.caller.call("GET", f"/v1/stacks/{self.name}/members/{self.name}")
+        self.assertEqual(3, member["share"])  # type: ignore[attr-defined]
+        # An administrator's change is no word of the owner's.
+        admin = spreader.Caller(self.box, "admin")
+        admin.call("PATCH", f"/v1/stacks/{self.caller.stack(self.name)['id']}", {"count": 4})  # type: ignore[index]
+        self.assertEqual(before, self.trusts())  # type: ignore[attr-defined]
+        self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 5})
+        self.verdict("healthy")
+        self.count(5)
+        self.assertEqual(1, len(self.trusts() - before))  # type: ignore[attr-defined]
+
+    def test_an_application_credential_cannot_create_and_says_so_at_once(self) -> None:
+        cloud = self.register("application_credential", credentials=self.application_credential())
+        self.assertEqual(EVERYTHING | {"create": False}, self.works(cloud), cloud["access"])  # type: ignore[attr-defined]
+        said = cloud["access"]["create"]["detail"]
+        self.assertIn("no application credential manage trusts", said)  # type: ignore[attr-defined]
+        self.assertIn(f"create: {said}", cloud["warnings"])  # type: ignore[attr-defined]
+        # What exists is taken over and resized.
+        body = {"stack_name": self.name, "template": TEMPLATE, "parameters": {"count": 1}}
+        self.heat("POST", body=body)
+        self.count(1)
+        self.create(2, template=None)
+        self.count(2)
+        self.delete()
+        self.count(2)
+
+    def test_rotation_and_revocation_of_application_credentials(self) -> None:
+        first, second = self.application_credential(), self.application_credential()
+        self.register("application_credential", credentials=first)
+        self.verdict("healthy")
+        checked = self.cloud()["access_checked_at"]
+        del second["auth_url"]
+        self.caller.call("PATCH", f"/v1/clouds/{self.name}", {"credentials": second})
+        self.tried(after=checked)
+        # Whoever still looks with the old one does so for a moment only.
+        time.sleep(5)
+        self.revoke(first)
+        deadline = time.monotonic() + 8
+        while time.monotonic() < deadline:
+            self.assertEqual("healthy", self.cloud()["verdict"])  # type: ignore[attr-defined]
+            time.sleep(0.5)
+        self.revoke(second)
+        said = self.verdict("refusing")
+        self.assertIn("cloud set --application-credential-id", said)  # type: ignore[attr-defined]
+        third = self.application_credential()
+        self.caller.call("PATCH", f"/v1/clouds/{self.name}", {"credentials": third})
+        self.verdict("healthy")
+
+    def test_an_application_credential_that_is_about_to_expire(self) -> None:
+        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=5, hours=1)
+        given = self.application_credential(expires_at=soon.strftime("%Y-%m-%dT%H:%M:%S.000000"))
+        cloud = self.register("application_credential", credentials=given)
+        self.assertEqual(soon.strftime("%Y-%m-%dT%H:%M:%SZ"), cloud["expires_at"])  # type: ignore[attr-defined]
+        self.assertIn("expires in 5 day(s)", cloud["warnings"][0])  # type: ignore[attr-defined]
+
+    def password(self, **more: str) -> dict[str, str]:
+        account = self.box.account("cloud2")
+        return {
+            "auth_url": account["auth_url"],
+            "username": account["username"],
+            "password": account["password"],
+            "project_name": account["project"],
+            **more,
+        }
+
+    def test_a_user_and_a_password(self) -> None:
+        cloud = self.register("password", credentials=self.password())
+        self.assertEqual(EVERYTHING, self.works(cloud), cloud["access"])  # type: ignore[attr-defined]
+        self.create(2)
+        self.count(2)
+        self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 4})
+        self.count(4)
+
+    def test_what_is_wrong_is_said_at_once(self) -> None:
+        cloud = self.register("password", credentials=self.password(password="wrong"))
+        self.assertEqual(  # type: ignore[attr-defined]
+            dict.fromkeys(EVERYTHING, None) | {"authenticate": False}, self.works(cloud)
+        )
+        said = cloud["access"]["authenticate"]["detail"]
+        self.assertIn("does not accept the credentials registered for this cloud", said)  # type: ignore[attr-defined]
+        self.assertIn("cloud set --username", self.verdict("refusing"))  # type: ignore[attr-defined]
+        checked = cloud["access_checked_at"]
+        change = {"region": "Nowhere", "credentials": self.password()}
+        self.caller.call("PATCH", f"/v1/clouds/{self.name}", change)
+        cloud = self.tried(after=checked)
+        self.assertIs(True, cloud["access"]["authenticate"]["ok"])  # type: ignore[attr-defined]
+        self.assertIs(False, cloud["access"]["endpoint"]["ok"])  # type: ignore[attr-defined]
+        self.assertIn("no orchestration endpoint", cloud["access"]["endpoint"]["detail"])  # type: ignore[attr-defined]
+
+    def test_a_token_that_is_delegated_makes_no_trust(self) -> None:
+        given = self.application_credential()
+        body = {
+            "auth": {
+                "identity": {
+                    "methods": ["application_credential"],
+                    "application_credential": {
+                        "id": given["application_credential_id"],
+                        "secret": given["application_credential_secret"],
+                    },
+                }
+            }
+        }
+        _, headers = identity.call("POST", f"{self.keystone.url}/auth/tokens", body=body)
+        error = self.assertRaises(  # type: ignore[attr-defined]
+            urllib.error.HTTPError,
+            identity.call,
+            "POST",
+            f"{self.service.url}/v1/clouds",
+            headers["X-Subject-Token"],
+            {"name": self.name, "kind": "region", "region": "RegionTwo"},
+        )
+        self.assertEqual(409, error.code)  # type: ignore[attr-defined]
+        said = error.read().decode()
+        self.assertIn("spreader.trust_refused", said)  # type: ignore[attr-defined]
+        self.assertIn("a token that you got with a password", said)  # type: ignore[attr-defined]
+
+
+class ConvergenceOn(Tenants, base.BaseTestCase):
+    convergence = "on"
+    base_port = 22400
+
+
+class ConvergenceOff(Tenants, base.BaseTestCase):
+    convergence = "off"
+    base_port = 22500
