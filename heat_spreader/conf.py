@@ -348,6 +348,22 @@ tenants_opts: list[cfg.Opt] = [
     ),
 ]
 
+quota_opts: list[cfg.Opt] = [
+    cfg.IntOpt(
+        resource,
+        default=default,
+        min=-1,
+        help=f"How many {what} a project may have that has no limit of its own; -1: any number. "
+        "Lowering it takes nothing away.",
+    )
+    for resource, default, what in (
+        ("stacks", 1000, "stacks"),
+        ("members", 10_000, "members of stacks, all of its stacks together,"),
+        ("units", 100_000, "units, all of its stacks together,"),
+        ("clouds", 100, "clouds of its own"),
+    )
+]
+
 secrets_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         "store",
@@ -379,6 +395,7 @@ GROUPS: dict[str | None, list[cfg.Opt]] = {
     "spread": spread_opts,
     "clouds": clouds_opts,
     "tenants": tenants_opts,
+    "quota": quota_opts,
     "secrets": secrets_opts,
 }
 

@@ -22,6 +22,7 @@ do. It knows nothing of the framework: one hook in the API turns it into an answ
     │   ├── UnsupportedVersion         406 spreader.unsupported_version
     │   └── BodyTooLarge               413 spreader.body_too_large
     ├── Forbidden                      403 spreader.forbidden
+    │   └── QuotaExceeded              403 spreader.quota_exceeded
     ├── NotFound                       404 spreader.not_found
     │   ├── StackNotFound              404 spreader.stack_not_found
     │   ├── MemberNotFound             404 spreader.member_not_found
@@ -79,6 +80,14 @@ class Forbidden(SpreaderException):
     code = 403
     error = "spreader.forbidden"
     message = "Access rule %(rule)s does not allow this for your roles in this project."
+
+
+class QuotaExceeded(Forbidden):
+    error = "spreader.quota_exceeded"
+    message = (
+        "The project may have %(limit)s %(resource)s, and with this it would have %(wanted)s. Remove some, "
+        "or ask the operator for more; 'openstack spreader quota show' tells what there is."
+    )
 
 
 class NotFound(SpreaderException):

@@ -202,6 +202,19 @@ RULES: list[policy.RuleDefault] = [
         "DELETE /v1/clouds/{cloud}",
         "POST /v1/clouds/{cloud}/actions",
     ),
+    _rule(
+        "spreader:quota:show",
+        READER,
+        "Show the quota of a project and what it has.",
+        "GET /v1/quotas",
+        "GET /v1/quotas/{project}",
+    ),
+    _rule(
+        "spreader:quota:update",
+        ADMIN,
+        "Change the quota of a project.",
+        "PATCH /v1/quotas/{project}",
+    ),
 ]
 
 _enforcer: policy.Enforcer | None = None

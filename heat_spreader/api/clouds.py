@@ -29,6 +29,7 @@ from heat_spreader.api import credentials
 from heat_spreader.api import expose
 from heat_spreader.api import lookup
 from heat_spreader.api import paging
+from heat_spreader.api import quotas
 from heat_spreader.api import schemas
 from heat_spreader.api import watchdogs
 from heat_spreader.db import clouds as db_clouds
@@ -261,7 +262,11 @@ class Clouds(expose.Controller):
         if kind == "config":
             wanted.setdefault("config_cloud", body["name"])
         cloud = db_clouds.create_cloud(
-            ctx, wanted, credential=credential, projects=body.get("projects", ())
+            ctx,
+            wanted,
+            credential=credential,
+            projects=body.get("projects", ()),
+            limits=quotas.defaults(self.conf),
         )
         pecan.response.location = f"{pecan.request.application_url}/v1/clouds/{cloud.id}"
         return _view(self.conf, ctx, cloud)

@@ -29,6 +29,7 @@ from heat_spreader import context
 from heat_spreader import exception
 from heat_spreader import secret_store
 from heat_spreader import trusts as spreader_trusts
+from heat_spreader.api import quotas
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import models
@@ -52,13 +53,16 @@ SECRETS = frozenset(secret for secret, _, _ in KINDS.values())
 
 
 class Keeper:
-    """Makes credentials of what callers hand over.
+    """Makes credentials of what callers hand over, and knows what a project may have.
+
+    :ivar limits: the default quota
 
     :raises StartupError: the keys, or the lists of networks, cannot be used
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
+        self.limits = quotas.defaults(conf)
         self._store = secret_store.open_store(conf)
         self._trusts = spreader_trusts.Trusts(conf)
         self._guard = addresses.Guard(conf.tenants.denied_networks, conf.tenants.allowed_networks)

@@ -41,7 +41,9 @@ def _view(event: models.Event) -> dict[str, Any]:
         "after": event.after,
         "evidence": event.evidence,
         "actor": event.actor,
+        "roles": event.roles,
         "request_id": event.request_id,
+        "global_request_id": event.global_request_id,
         "created_at": event.created_at,
     }
 

@@ -387,5 +387,12 @@ def _allowed(methods: Iterable[str]) -> list[str]:
     return sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])})
 
 
+def project_id(part: str) -> str:
+    """The id of a project, from a URL. :raises NotFound: no project has such an id"""
+    if not re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", part):
+        raise exception.NotFound()
+    return part
+
+
 def _is_name(part: str) -> bool:
     return bool(part) and not _UNPRINTABLE.search(part)

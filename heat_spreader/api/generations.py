@@ -81,6 +81,7 @@ def change(
                 members=members,
                 generation=stack.generation,
                 event=event,
+                limits=(stack.project_id, keeper.limits),
             )
         except exception.ConcurrentUpdate:
             if demanded:

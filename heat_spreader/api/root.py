@@ -24,6 +24,7 @@ from heat_spreader.api import credentials
 from heat_spreader.api import events
 from heat_spreader.api import expose
 from heat_spreader.api import members
+from heat_spreader.api import quotas
 from heat_spreader.api import stacks
 from heat_spreader.api import versions
 from heat_spreader.api import watchdogs
@@ -54,6 +55,7 @@ def tree(conf: cfg.ConfigOpts, engine: rpc.Engines, keeper: credentials.Keeper) 
             ),
             "events": events.Events(conf),
             "alerts": watchdogs.Alerts(conf),
+            "quotas": quotas.Quotas(conf),
         }
     )
     return Root(children={"v1": v1})

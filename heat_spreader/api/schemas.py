@@ -324,6 +324,18 @@ ALERTS = _object(
     required=["alerts"],
 )
 
+# --- quotas --------------------------------------------------------------------------------------
+
+_LIMIT: Schema = {
+    "type": ["integer", "null"],
+    "minimum": -1,
+    "maximum": 2_000_000_000,
+    "description": "a whole number from 0, -1 for any number, or null for the default",
+}
+QUOTA_UPDATE = _object(
+    {"stacks": _LIMIT, "members": _LIMIT, "units": _LIMIT, "clouds": _LIMIT}, minProperties=1
+)
+
 # --- queries --------------------------------------------------------------------------------------
 
 _FLAG = _text(r"^([Tt]rue|[Ff]alse|0|1)\Z", "true or false", 5)

@@ -209,6 +209,7 @@ class Stacks(expose.Controller):
             ctx,
             {**values, "project_id": ctx.project_id, "user_id": ctx.user_id},
             [{**columns, "cloud_id": cloud.id} for cloud, columns in new],
+            limits=self.keeper.limits,
         )
         self.engine.reconcile(ctx, stack.id)
         generations.accepted(stack)

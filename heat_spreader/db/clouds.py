@@ -33,6 +33,7 @@ from heat_spreader.db import brakes as db_brakes
 from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import events as db_events
 from heat_spreader.db import models
+from heat_spreader.db import quotas as db_quotas
 from heat_spreader.db import rounds as db_rounds
 
 
@@ -43,17 +44,22 @@ def create_cloud(
     *,
     credential: Mapping[str, Any] | None = None,
     projects: Iterable[str] = (),
+    limits: Mapping[str, int] | None = None,
 ) -> models.Cloud:
     """Store a new cloud.
 
     :param credential: columns of the credential it is reached with, which an engine tries at once
     :param projects: that may use it besides its own
+    :param limits: the default quota; None: as much as one likes
+    :raises QuotaExceeded: the project may have no more clouds
     :raises CloudExists: the project has a cloud of that name
     """
     with (
         db_api.duplicate(exception.CloudExists(name=values["name"])),
         db_api.writer(ctx) as session,
     ):
+        if limits is not None:
+            db_quotas.lock(session, values["project_id"])
         moment = db_api.now(session)
         cloud_id = uuidutils.generate_uuid()
         times = {"created_at": moment, "updated_at": moment}
@@ -65,6 +71,8 @@ def create_cloud(
             db_credentials.add(session, ctx, cloud, credential, moment)
             db_credentials.ask_trial(session, cloud_id, moment)
         _let_use(session, cloud_id, projects)
+        if limits is not None:
+            db_quotas.check(session, cloud.project_id, limits, "clouds")
         db_events.add_event(
             session, ctx, "cloud.create", f"Cloud '{cloud.name}' registered.", cloud=cloud
         )

@@ -36,9 +36,13 @@ def add_event(
     before: Any = None,
     after: Any = None,
     evidence: Any = None,
+    project_id: str | None = None,
 ) -> None:
-    """Append an event within the transaction that it records."""
-    event = {"before": before, "after": after, "evidence": evidence}
+    """Append an event within the transaction that it records.
+
+    :param project_id: of an event that is about neither a stack nor a cloud
+    """
+    event = {"before": before, "after": after, "evidence": evidence, "project_id": project_id}
     add_events(session, ctx, stack, [{"type": type, "message": message, "cloud": cloud, **event}])
 
 
@@ -60,7 +64,7 @@ def add_events(
     rows = []
     for event in events:
         cloud = event.get("cloud")
-        project_id = stack.project_id if stack is not None else None
+        project_id = stack.project_id if stack is not None else event.get("project_id")
         if stack is None and cloud is not None and not cloud.shared:
             project_id = cloud.project_id
         rows.append(
@@ -76,7 +80,10 @@ def add_events(
                 "after": event.get("after"),
                 "evidence": event.get("evidence"),
                 "actor": ctx.user_id or "engine",
+                # The engine's own doings have no roles.
+                "roles": list(ctx.roles) if ctx.roles else None,
                 "request_id": ctx.request_id,
+                "global_request_id": ctx.global_request_id,
                 "created_at": moment,
             }
         )

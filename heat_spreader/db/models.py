@@ -143,6 +143,18 @@ class Credential(Base):
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
 
 
+class Quota(Base):
+    """What a project may have that differs from the defaults; its row is the lock for asking for more."""
+
+    __tablename__ = "quotas"
+
+    project_id: orm.Mapped[str] = orm.mapped_column(sa.String(64), primary_key=True)
+    stacks: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    members: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    units: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    clouds: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+
+
 class Trial(Base):
     """What the credentials of a cloud turned out to be good for when they were last tried."""
 
@@ -418,7 +430,11 @@ class Event(Base):
     after: orm.Mapped[Any] = orm.mapped_column(Json, nullable=True)
     evidence: orm.Mapped[Any] = orm.mapped_column(Json, nullable=True)
     actor: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    # Of whoever asked; the engine has none.
+    roles: orm.Mapped[list[str] | None] = orm.mapped_column(Json)
     request_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    # The request of another service, in the course of which ours was made.
+    global_request_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
 
 

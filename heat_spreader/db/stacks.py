@@ -34,14 +34,21 @@ from heat_spreader import exception
 from heat_spreader.db import api as db_api
 from heat_spreader.db import events as db_events
 from heat_spreader.db import models
+from heat_spreader.db import quotas as db_quotas
 
 
 @db_api.retry
 def create_stack(
-    ctx: context.RequestContext, values: Mapping[str, Any], members: Sequence[Mapping[str, Any]]
+    ctx: context.RequestContext,
+    values: Mapping[str, Any],
+    members: Sequence[Mapping[str, Any]],
+    *,
+    limits: Mapping[str, int] | None = None,
 ) -> models.Stack:
     """Store a new stack with its members; due at once.
 
+    :param limits: the default quota; None: as much as one likes
+    :raises QuotaExceeded: the project may not have so much
     :raises StackExists: the project has a stack of that name
     :raises Conflict: a cloud of a member is gone
     """
@@ -50,6 +57,8 @@ def create_stack(
         db_api.duplicate(exception.StackExists(name=values["name"])),
         db_api.writer(ctx) as session,
     ):
+        if limits is not None:
+            db_quotas.lock(session, values["project_id"])
         moment = db_api.now(session)
         stack_id = uuidutils.generate_uuid()
         session.execute(
@@ -69,6 +78,8 @@ def create_stack(
         for position, columns in enumerate(members):
             session.execute(_JOIN, _member(stack_id, position, owned, columns))
         stack = _load(session, stack_id)
+        if limits is not None:
+            db_quotas.check(session, stack.project_id, limits, "stacks", "members", "units")
         db_events.add_event(
             session,
             ctx,
@@ -261,12 +272,15 @@ def update_stack(
     members: Mapping[str, Mapping[str, Any]] | None = None,
     generation: int | None = None,
     event: str = "stack.update",
+    limits: tuple[str, Mapping[str, int]] | None = None,
 ) -> models.Stack:
     """Apply one change of a user: stack columns, members, or both; raises the generation.
 
     :param members: cloud id to columns; a cloud without a member gets one
     :param generation: apply only if the stack is still at this generation
+    :param limits: the stack's project and the default quota; None: as much as one likes
     :raises ConcurrentUpdate: it is not
+    :raises QuotaExceeded: the project may not have so much
     :raises StackDeleting: the stack takes no changes any more, but for how it is deleted
     """
     values = dict(values or {})
@@ -277,6 +291,8 @@ def update_stack(
             _raise_generation(deletion, generation is not None),
             {"stack": stack_id} | ({} if generation is None else {"expected": generation}),
         )
+        if limits is not None and ("count" in values or members):
+            db_quotas.lock(session, limits[0])
         stack = _load(session, stack_id)
         if raised.rowcount != 1:
             if stack.deleting and not deletion:
@@ -311,7 +327,13 @@ def update_stack(
                 joins = {**columns, "cloud_id": cloud_id}
                 session.execute(_JOIN, _member(stack_id, position, owned, joins))
                 position += 1
+        count, places = stack.count, len(stack.members)
         stack = _load(session, stack_id)
+        if limits is not None:
+            # Whoever has too much already may have less, and change the rest.
+            grown = ["units"] * (stack.count > count) + ["members"] * (len(stack.members) > places)
+            if grown:
+                db_quotas.check(session, stack.project_id, limits[1], *grown)
         db_events.add_event(
             session,
             ctx,

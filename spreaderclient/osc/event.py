@@ -105,8 +105,10 @@ class ListEvent(command.Lister):
         titles = ["ID", "Time", "Stack", "Cloud", "Type", "Message"]
         fields = ["id", "created_at", "stack_name", "cloud", "type", "message"]
         if parsed_args.long:
-            titles += ["Actor", "Request ID", "Before", "After", "Evidence"]
-            fields += ["actor", "request_id", "before", "after", "evidence"]
+            titles += ["Actor", "Roles", "Request ID", "Global Request ID"]
+            fields += ["actor", "roles", "request_id", "global_request_id"]
+            titles += ["Before", "After", "Evidence"]
+            fields += ["before", "after", "evidence"]
         query = {
             key: getattr(parsed_args, key)
             for key in ("cloud", "type", "since")

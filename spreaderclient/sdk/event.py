@@ -40,5 +40,9 @@ class Event(resource.Resource):
     evidence = resource.Body("evidence")
     #: Who: a user, or an engine.
     actor = resource.Body("actor")
+    #: With which it was done; None for what an engine did by itself.
+    roles = resource.Body("roles")
     request_id = resource.Body("request_id")
+    #: The request of another service in the course of which it was made.
+    global_request_id = resource.Body("global_request_id")
     created_at = resource.Body("created_at")

@@ -71,6 +71,7 @@ BODIES: dict[tuple[str, str], typing.Any] = {
     },
     ("PATCH", "/v1/clouds/{cloud}"): {"description": "x"},
     ("POST", "/v1/clouds/{cloud}/actions"): {"check": None},
+    ("PATCH", "/v1/quotas/{project}"): {"clouds": None},
     ("POST", "/v1/stacks"): {"name": "new", "count": 1},
     ("PATCH", "/v1/stacks/{stack}"): {"count": 2},
     ("POST", "/v1/stacks/{stack}/actions"): {"retry": None},
@@ -183,7 +184,8 @@ class TestAccess(base.BaseTestCase):
             return self.furnish()
         put = self.call("cloud1", "PUT", "/v1/stacks/web/members/east", {"weight": 1})
         assert put.status_int == 202, put.text
-        return {"stack": found["id"], "cloud": "east", "mine": mine}
+        project = self.people["cloud1"].project_id
+        return {"stack": found["id"], "cloud": "east", "mine": mine, "project": project}
 
     def requests(self) -> typing.Iterator[tuple[str, str, str, object, str | None]]:
         """Method, URL, URL as it is asked, body, and the rule of each route."""
@@ -270,6 +272,10 @@ class TestAccess(base.BaseTestCase):
         for who in ("demo2", "demo3"):
             for verb, pattern, url, body, _ in self.requests():
                 if "{" not in pattern:
+                    continue
+                if "{project}" in pattern:  # whose id is no secret, and what it has is
+                    answer = self.call(who, verb, url, body)
+                    self.assertEqual(403, answer.status_int, (who, verb, pattern))
                     continue
                 answer = self.call(who, verb, url, body)
                 self.assertEqual(404, answer.status_int, (who, verb, pattern, answer.text))

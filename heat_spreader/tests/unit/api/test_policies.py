@@ -32,6 +32,7 @@ ADMIN = [
     "spreader:cloud:observation:create",
     "spreader:alert:create",
     "spreader:cloud:operate",
+    "spreader:quota:update",
 ]
 
 

@@ -129,6 +129,8 @@ STORY = [
     ("event-list", "GET", "/v1/stacks/web/events?limit=2", None),
     ("stack-action", "POST", "/v1/stacks/web/actions", {"retry": None}),
     ("member-delete", "DELETE", "/v1/stacks/web/members/west", None),
+    ("quota-show", "GET", "/v1/quotas", None),
+    ("quota-update", "PATCH", "/v1/quotas/local", {"stacks": 20, "units": -1, "clouds": None}),
     ("cloud-create-own", "POST", "/v1/clouds", OWN_CLOUD),
     ("cloud-action", "POST", "/v1/clouds/mine/actions", {"check": None}),
     ("cloud-update", "PATCH", "/v1/clouds/west", {"cordoned": True}),
@@ -284,6 +286,7 @@ class TestFields(test_app.base.BaseTestCase):
             ("GET", "/v1/stacks/{stack}/members/{cloud}"): "member-show",
             ("GET", "/v1/stacks/{stack}/weights"): "weight-list",
             ("GET", "/v1/clouds/{cloud}"): "cloud-show",
+            ("GET", "/v1/quotas/{project}"): "quota-show",
         }.items():
             answer = json.loads((SAMPLES / f"{sample}-response.json").read_text())
             self.assertEqual(set(answer), names(texts[verb, url], "Response"), url)

@@ -26,7 +26,12 @@ from heat_spreader.api import root
 from heat_spreader.tests import fixtures
 
 REFERENCE = pathlib.Path(__file__).resolve().parents[4] / "api-ref" / "source"
-VARIABLES = {"stacks": "{stack}", "members": "{cloud}", "clouds": "{cloud}"}
+VARIABLES = {
+    "stacks": "{stack}",
+    "members": "{cloud}",
+    "clouds": "{cloud}",
+    "quotas": "{project}",
+}
 
 
 def walk(controller, url=""):
@@ -65,6 +70,9 @@ class TestRoutes(base.BaseTestCase):
                 POST /v1/alerts
                 POST /v1/clouds/{cloud}/actions
                 GET /v1/events
+                GET /v1/quotas
+                GET /v1/quotas/{project}
+                PATCH /v1/quotas/{project}
                 GET /v1/stacks
                 POST /v1/stacks
                 GET /v1/stacks/{stack}
@@ -142,7 +150,7 @@ class TestRulesAreAsked(base.BaseTestCase):
         for (verb, url), route in ROUTES.items():
             for body, rule in self.asked(route):
                 response = http.request(
-                    url.format(stack="web", cloud="east"),
+                    url.format(stack="web", cloud="east", project="local"),
                     method=verb,
                     body=body,
                     headers={"Content-Type": "application/json"},

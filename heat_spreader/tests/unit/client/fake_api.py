@@ -138,7 +138,9 @@ def event(number: int, **more: Any) -> dict:
         "after": {"count": 10},
         "evidence": None,
         "actor": "alice",
+        "roles": ["member", "reader"],
         "request_id": "req-7",
+        "global_request_id": None,
         "created_at": "2026-01-01T00:00:00Z",
         **more,
     }

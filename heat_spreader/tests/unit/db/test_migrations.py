@@ -216,6 +216,16 @@ class TestEachRevision(EmptyDatabaseTestCase):
             count = connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one()
             self.assertEqual(left, count, table)
 
+    def _check_0005(self, connection):
+        """Nobody has a quota of its own, and events from before say no roles."""
+        self.insert(connection, "quotas", {"project_id": "2026"})
+        quota = connection.execute(sa.text("SELECT * FROM quotas")).one()
+        self.assertEqual((None,) * 4, tuple(quota)[1:])
+        event = {"type": "t", "message": "m", "actor": "a", "created_at": "2026-01-01 00:00:00"}
+        self.insert(connection, "events", event)
+        stored = connection.execute(sa.text("SELECT * FROM events")).one()
+        self.assertEqual((None, None), (stored.roles, stored.global_request_id))
+
     def insert(self, connection: sa.Connection, table: str, values: dict[str, Any]) -> None:
         """Insert a row; what must be there and is not given is zero, empty or the same time."""
         columns = sa.inspect(connection).get_columns(table)

@@ -30,6 +30,7 @@ from heat_spreader import exception
 from heat_spreader.db import api as db_api
 from heat_spreader.db import clouds as db_clouds
 from heat_spreader.db import models
+from heat_spreader.db import quotas as db_quotas
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.db import stacks as db_stacks
 from heat_spreader.tests.unit.db import backends
@@ -93,6 +94,66 @@ class RaceTestCase(backends.DatabaseTestCase):
 
     def due(self) -> list[str]:
         return db_rounds.due_stacks(self.ctx, 100)
+
+
+class TestQuotas(RaceTestCase):
+    """Of two requests at once for the last that there is, one gets it."""
+
+    LIMITS = {"stacks": 1, "members": 1, "units": 10, "clouds": 1}
+
+    def create(self, name: str, project: str, count: int = 1) -> Callable[[], models.Stack]:
+        values = {
+            "name": name,
+            "project_id": project,
+            "user_id": "u",
+            "count": count,
+            "failover_toleration": 1,
+            "failback_stable": 1,
+        }
+        return lambda: db_stacks.create_stack(self.new_context(), values, [], limits=self.LIMITS)
+
+    def test_the_last_stack(self):
+        for point in self.points():
+            project = f"p{point}"
+            outcomes = self.interleave(
+                point, self.create("one", project), self.create("two", project)
+            )
+            self.assert_one_error(exception.QuotaExceeded, *outcomes)
+            shown = db_quotas.show(self.ctx, project, self.LIMITS)
+            self.assertEqual({"limit": 1, "used": 1}, shown["stacks"])
+
+    def test_the_last_cloud(self):
+        for point in self.points():
+            values = {"kind": "config", "project_id": f"p{point}"}
+
+            def create(name: str, values: dict[str, str] = values) -> Callable[[], models.Cloud]:
+                return lambda: db_clouds.create_cloud(
+                    self.new_context(), {"name": name, **values}, limits=self.LIMITS
+                )
+
+            outcomes = self.interleave(point, create("one"), create("two"))
+            self.assert_one_error(exception.QuotaExceeded, *outcomes)
+
+    def test_the_last_units(self):
+        for point in self.points():
+            project = f"p{point}"
+            self.LIMITS = {**self.LIMITS, "stacks": 2}
+            stacks = [self.create(name, project, 4)() for name in ("one", "two")]
+            limits = (project, self.LIMITS)
+            grow = {"values": {"count": 6}, "limits": limits}
+            outcomes = self.interleave(
+                point, self.update(stacks[0], **grow), self.update(stacks[1], **grow)
+            )
+            self.assert_one_error(exception.QuotaExceeded, *outcomes)
+            shown = db_quotas.show(self.ctx, project, self.LIMITS)
+            self.assertEqual({"limit": 10, "used": 10}, shown["units"])
+
+    def test_another_project_does_not_wait_and_does_not_matter(self):
+        for point in self.points():
+            outcomes = self.interleave(
+                point, self.create("one", f"a{point}"), self.create("one", f"b{point}")
+            )
+            self.assert_no_error(*outcomes)
 
 
 class TestUsers(RaceTestCase):
