@@ -23,6 +23,7 @@ import dataclasses
 import datetime
 import decimal
 import functools
+import inspect
 import json
 import re
 from typing import Any
@@ -41,12 +42,14 @@ from heat_spreader.api import schemas
 # Databases differ in which of these they refuse, and in how.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAX_DEPTH = 64
+_NO_PATH = ("self", "ctx", "body", "query")
 
 
 @dataclasses.dataclass(frozen=True)
 class Route:
     """What ``@expose`` was told about a method.
 
+    :ivar path: the variables of the URL
     :ivar rule: None: everybody may. A URL that takes one of several actions has a rule for each, by
         the name that is the only one in the body.
     """
@@ -55,6 +58,7 @@ class Route:
     body: Mapping[str, Any] | None
     query: Mapping[str, Any]
     status: int
+    path: tuple[str, ...] = ()
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -83,6 +87,8 @@ def expose(
     check_query = _validator(route.query)
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
+        names = [name for name in inspect.signature(handler).parameters if name not in _NO_PATH]
+
         @functools.wraps(handler)
         def answer(self: Any, *path: str) -> Any:
             request, response = pecan.request, pecan.response
@@ -111,7 +117,7 @@ def expose(
 
         # pecan must see the signature with *path; it would not find its arguments in the other.
         del answer.__wrapped__
-        answer.route = route  # type: ignore[attr-defined]
+        answer.route = dataclasses.replace(route, path=tuple(names))  # type: ignore[attr-defined]
         return pecan.expose("json")(answer)
 
     return decorate

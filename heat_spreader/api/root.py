@@ -24,6 +24,7 @@ from heat_spreader.api import credentials
 from heat_spreader.api import events
 from heat_spreader.api import expose
 from heat_spreader.api import members
+from heat_spreader.api import openapi
 from heat_spreader.api import quotas
 from heat_spreader.api import stacks
 from heat_spreader.api import versions
@@ -32,6 +33,7 @@ from heat_spreader.api import watchdogs
 
 def tree(conf: cfg.ConfigOpts, engine: rpc.Engines, keeper: credentials.Keeper) -> "Root":
     """Every URL of the API; the methods are in the class of each noun."""
+    described = openapi.OpenAPI()
     v1 = V1(
         children={
             "stacks": stacks.Stacks(
@@ -56,9 +58,12 @@ def tree(conf: cfg.ConfigOpts, engine: rpc.Engines, keeper: credentials.Keeper) 
             "events": events.Events(conf),
             "alerts": watchdogs.Alerts(conf),
             "quotas": quotas.Quotas(conf),
+            "openapi.json": described,
         }
     )
-    return Root(children={"v1": v1})
+    root = Root(children={"v1": v1})
+    described.root = root
+    return root
 
 
 def _version() -> dict[str, Any]:

@@ -32,8 +32,8 @@ VERSIONS = {
 }
 MINIMUM, *_, MAXIMUM = [*VERSIONS, *VERSIONS]
 
-# Version documents and the health check tell what there is: they answer whatever version is asked.
-UNVERSIONED = frozenset({"", "/", "/v1", "/v1/", "/healthcheck"})
+# Version documents, the description of the API and the health check tell what there is: they answer whatever version is asked.
+UNVERSIONED = frozenset({"", "/", "/v1", "/v1/", "/v1/openapi.json", "/healthcheck"})
 
 _FORM = re.compile(r"[1-9][0-9]{0,3}\.(0|[1-9][0-9]{0,3})")
 

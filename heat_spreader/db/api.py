@@ -148,7 +148,13 @@ def configure(conf: cfg.ConfigOpts) -> None:
     # Whenever a connection comes back, oslo.db would let other green threads run. Ours are real ones, and
     # this one would lose its turn.
     _facade.configure(**options, thread_checkin=False)
+    _facade.append_on_engine_create(_hide_parameters)
     _facade.append_on_engine_create(_sqlite_listeners())
+
+
+def _hide_parameters(engine: sa.Engine) -> None:
+    """An error tells the statement that failed, but not what was to be written: it may be secret."""
+    engine.hide_parameters = True
 
 
 def _is_file(url: sa.URL) -> bool:

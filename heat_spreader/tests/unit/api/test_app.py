@@ -83,14 +83,18 @@ class TestErrors(APITest):
         # Nothing but a broken database comes to mind that a handler cannot foresee.
         with db_api.engine().begin() as connection:
             connection.exec_driver_sql("DROP TABLE events")
+        log = self.useFixture(fixtures_lib.FakeLogger("heat_spreader"))
         response = self.http.post_json(
-            "/v1/clouds", {"name": "east", "description": "secret"}, expect_errors=True
+            "/v1/clouds", {"name": "secret", "description": "secret"}, expect_errors=True
         )
         self.assertEqual(500, response.status_int)
         error = self.error(response)
         self.assertEqual("spreader.internal", error["code"])
         for word in ("Traceback", "sqlite", "events", "secret"):
             self.assertNotIn(word, response.text)
+        # The operator finds the statement that failed, but not what it was to write.
+        self.assertIn("INSERT INTO events", log.output)
+        self.assertNotIn("secret", log.output)
 
     def test_an_error_in_middleware_has_the_same_form(self):
         def broken(environ: Any, start_response: Any) -> Any:

@@ -22,35 +22,16 @@ from oslotest import base
 import webtest
 
 from heat_spreader import policies
+from heat_spreader.api import openapi
 from heat_spreader.api import root
 from heat_spreader.tests import fixtures
 
 REFERENCE = pathlib.Path(__file__).resolve().parents[4] / "api-ref" / "source"
-VARIABLES = {
-    "stacks": "{stack}",
-    "members": "{cloud}",
-    "clouds": "{cloud}",
-    "quotas": "{project}",
-}
 
-
-def walk(controller, url=""):
-    """(method, URL, route) of everything below a controller, found as requests find it."""
-    for verb, handler in controller.methods(controller.COLLECTION).items():
-        yield verb, url or "/", handler.route
-    item = f"{url}/{VARIABLES.get(url.rpartition('/')[2], '{}')}"
-    for verb, handler in controller.methods(controller.ITEM).items():
-        yield verb, item, handler.route
-    for name, child in controller.children.items():
-        yield from walk(child, f"{url}/{name}")
-    for name, child in controller.nested.items():
-        yield from walk(child, f"{item}/{name}")
-
-
-ROUTES = {(verb, url): route for verb, url, route in walk(root.tree(None, None, None))}
+ROUTES = {(verb, url): route for verb, url, route in openapi.routes(root.tree(None, None, None))}
 # Asked besides the rules of requests.
 BESIDE = {"spreader:all_projects", "spreader:cloud:operate"}
-PUBLIC = {("GET", "/"), ("GET", "/v1")}
+PUBLIC = {("GET", "/"), ("GET", "/v1"), ("GET", "/v1/openapi.json")}
 
 
 class TestRoutes(base.BaseTestCase):
@@ -70,6 +51,7 @@ class TestRoutes(base.BaseTestCase):
                 POST /v1/alerts
                 POST /v1/clouds/{cloud}/actions
                 GET /v1/events
+                GET /v1/openapi.json
                 GET /v1/quotas
                 GET /v1/quotas/{project}
                 PATCH /v1/quotas/{project}
@@ -116,7 +98,7 @@ class TestRoutes(base.BaseTestCase):
             {url for url, route in ROUTES.items() if "all_projects" in route.query["properties"]},
         )
 
-    def test_only_version_documents_are_for_everybody(self):
+    def test_only_what_describes_the_api_is_for_everybody(self):
         self.assertEqual(PUBLIC, {url for url, route in ROUTES.items() if route.rule is None})
 
     def test_each_write_has_a_schema_and_nothing_passes_it_unseen(self):
