@@ -17,6 +17,7 @@ What is stored here is only what is wanted; shares are for the engine to allocat
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import fractions
 from typing import Any
 
@@ -43,8 +44,23 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def view(member: models.Member) -> dict[str, Any]:
-    """The member as the API shows it."""
+# In the place of what a template hides, as Heat does it.
+HIDDEN = "******"
+
+
+def shown(parameters: Mapping[str, Any], hidden: Sequence[str] | None) -> dict[str, Any]:
+    """Parameters without the values of those that the template hides; None: nobody knows which."""
+    return {
+        name: HIDDEN if hidden is None or name in hidden else value
+        for name, value in parameters.items()
+    }
+
+
+def view(member: models.Member, hidden: Sequence[str] | None) -> dict[str, Any]:
+    """The member as the API shows it.
+
+    :param hidden: parameters that the template hides, see ``shown``
+    """
     return {
         "cloud": member.cloud.name,
         "cloud_id": member.cloud_id,
@@ -52,7 +68,7 @@ def view(member: models.Member) -> dict[str, Any]:
         "minimum": member.minimum,
         "maximum": member.maximum,
         "priority": member.priority,
-        "parameters": member.parameters,
+        "parameters": shown(member.parameters, hidden),
         "share": member.share,
         "held": member.held,
         "observed_count": member.observed_count,
@@ -195,13 +211,13 @@ class Members(expose.Controller):
     def get_all(self, ctx: context.RequestContext, stack: str) -> dict[str, Any]:
         row = lookup.stack(ctx, stack)
         generations.tag(row)
-        return {"members": [view(member) for member in row.members]}
+        return {"members": [view(member, row.hidden) for member in row.members]}
 
     @expose.expose("spreader:member:show")
     def get_one(self, ctx: context.RequestContext, stack: str, cloud: str) -> dict[str, Any]:
         row = lookup.stack(ctx, stack)
         generations.tag(row)
-        return view(get(row, cloud))
+        return view(get(row, cloud), row.hidden)
 
     @expose.expose("spreader:member:update", body=schemas.MEMBER_PUT, status=202)
     def put(
@@ -222,7 +238,7 @@ class Members(expose.Controller):
 
         changed = generations.change(ctx, stack, decide, "member.update", keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
-        return view(get(changed, cloud))
+        return view(get(changed, cloud), changed.hidden)
 
     @expose.expose("spreader:member:update", body=schemas.MEMBER_UPDATE, status=202)
     def patch(
@@ -245,7 +261,7 @@ class Members(expose.Controller):
 
         changed = generations.change(ctx, stack, decide, "member.update", keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
-        return view(get(changed, cloud))
+        return view(get(changed, cloud), changed.hidden)
 
     @expose.expose("spreader:member:delete", status=202)
     def delete(self, ctx: context.RequestContext, stack: str, cloud: str) -> dict[str, Any]:
@@ -256,4 +272,4 @@ class Members(expose.Controller):
 
         changed = generations.change(ctx, stack, decide, "member.delete", keeper=self.keeper)
         self.engine.reconcile(ctx, changed.id)
-        return view(get(changed, cloud))
+        return view(get(changed, cloud), changed.hidden)

@@ -16,6 +16,7 @@ A handler checks what is asked, stores it, and nudges an engine; nothing here wa
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -44,6 +45,10 @@ _NOTHING_YET = dict.fromkeys(
 
 def summary(stack: models.Stack) -> dict[str, Any]:
     """The stack as lists show it: without what is long."""
+    return _summary(stack, stack.hidden)
+
+
+def _summary(stack: models.Stack, hidden: Sequence[str] | None) -> dict[str, Any]:
     return {
         "id": stack.id,
         "name": stack.name,
@@ -54,7 +59,7 @@ def summary(stack: models.Stack) -> dict[str, Any]:
         "count_parameter": stack.count_parameter,
         "min_clouds": stack.min_clouds,
         "rounding": stack.rounding,
-        "parameters": stack.parameters,
+        "parameters": members.shown(stack.parameters, hidden),
         "tags": stack.tags,
         "timeout_mins": stack.timeout_mins,
         "failover": {"rule": stack.failover_rule, "toleration": stack.failover_toleration},
@@ -75,7 +80,7 @@ def summary(stack: models.Stack) -> dict[str, Any]:
         "generation": stack.generation,
         "observed_generation": stack.observed_generation,
         "ledger": {"desired": stack.count, **_NOTHING_YET, **stack.ledger},
-        "members": [members.view(member) for member in stack.members],
+        "members": [members.view(member, hidden) for member in stack.members],
         "created_at": stack.created_at,
         "updated_at": stack.updated_at,
     }
@@ -83,10 +88,14 @@ def summary(stack: models.Stack) -> dict[str, Any]:
 
 def view(stack: models.Stack) -> dict[str, Any]:
     """The whole stack."""
+    hidden = stack.hidden
+    if hidden is None:  # from before it was stored
+        hidden = templates.hidden(stack.template)
+    secret = hidden and templates.sets(stack.environment, hidden)
     return {
-        **summary(stack),
+        **_summary(stack, hidden),
         "template": stack.template,
-        "environment": stack.environment,
+        "environment": members.HIDDEN if secret else stack.environment,
         "files": stack.files,
     }
 
@@ -193,6 +202,7 @@ class Stacks(expose.Controller):
             "failback_stable": self.conf.spread.stable,
             **_columns(body),
         }
+        values["hidden"] = templates.hidden(values["template"])
         new = _new_members(ctx, body.get("members", []))
         wanted = members.by_cloud((cloud, columns) for cloud, columns in new)
         members.check(wanted)

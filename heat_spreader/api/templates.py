@@ -16,6 +16,7 @@ Only names are looked at, so that a mistake which Heat would ignore or report mu
 when the stack is submitted. Whether the template works is for each cloud's Heat to say.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
@@ -31,20 +32,21 @@ from heat_spreader.api import expose
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 100
 
-# The key that says which language it is: that language's names for parameters and default.
+# The key that says which language it is: that language's names for parameters, default and hidden.
 _LANGUAGES = {
-    "heat_template_version": ("parameters", "default"),
-    "HeatTemplateFormatVersion": ("Parameters", "Default"),
-    "AWSTemplateFormatVersion": ("Parameters", "Default"),
+    "heat_template_version": ("parameters", "default", "hidden"),
+    "HeatTemplateFormatVersion": ("Parameters", "Default", "NoEcho"),
+    "AWSTemplateFormatVersion": ("Parameters", "Default", "NoEcho"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """The parameters of a template, and those of them that have no default."""
+    """The parameters of a template, those of them that have no default, and those that it hides."""
 
     parameters: frozenset[str]
     required: frozenset[str]
+    hidden: frozenset[str]
 
 
 def as_text(document: Any, where: str) -> str | None:
@@ -62,14 +64,38 @@ def declared(template: str) -> Declared:
         raise exception.Invalid(
             reason="template: it has no heat_template_version (or AWSTemplateFormatVersion)"
         )
-    section, default = _LANGUAGES[language]
+    section, default, hidden = _LANGUAGES[language]
     parameters = _section(top, section, "template")
     return Declared(
         parameters=frozenset(parameters),
         required=frozenset(
             name for name, definition in parameters.items() if default not in _items(definition)
         ),
+        hidden=frozenset(
+            name
+            for name, definition in parameters.items()
+            if _is_true(_items(definition).get(hidden))
+        ),
     )
+
+
+def hidden(template: str | None) -> list[str]:
+    """The names of parameters that a template hides. :raises Invalid: this is no template"""
+    return sorted(declared(template).hidden) if template is not None else []
+
+
+def sets(environment: str | None, names: Iterable[str]) -> bool:
+    """Whether an environment has a value for one of these parameters, or cannot be understood."""
+    try:
+        return bool(_set_by(environment) & set(names))
+    except exception.Invalid:
+        return True
+
+
+def _is_true(value: Any) -> bool:
+    # As Heat reads it, from YAML or from JSON.
+    text = value.value if isinstance(value, yaml.ScalarNode) else value
+    return str(text).lower() in ("true", "yes", "on", "1", "y", "t")
 
 
 def check(

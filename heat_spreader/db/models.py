@@ -242,6 +242,8 @@ class Stack(Base):
     environment: orm.Mapped[str | None] = orm.mapped_column(LongText)
     files: orm.Mapped[dict[str, str]] = orm.mapped_column(Json, default=dict)
     parameters: orm.Mapped[dict[str, Any]] = orm.mapped_column(Json, default=dict)
+    # Names of parameters that the template hides; NULL in stacks from before this was known.
+    hidden: orm.Mapped[list[str] | None] = orm.mapped_column(Json)
     tags: orm.Mapped[list[str]] = orm.mapped_column(Json, default=list)
     timeout_mins: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
     failover_rule: orm.Mapped[str] = orm.mapped_column(sa.String(16), default="even")

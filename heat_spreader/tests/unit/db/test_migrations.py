@@ -226,6 +226,15 @@ class TestEachRevision(EmptyDatabaseTestCase):
         stored = connection.execute(sa.text("SELECT * FROM events")).one()
         self.assertEqual((None, None), (stored.roles, stored.global_request_id))
 
+    def _pre_0006(self, connection):
+        stack = {"id": "h", "project_id": "p", "name": "web", "created_at": "2026-01-01 00:00:00"}
+        self.insert(connection, "stacks", stack)
+
+    def _check_0006(self, connection):
+        """What a stack from before hides is not known, which is another thing than nothing."""
+        query = sa.text("SELECT hidden FROM stacks WHERE id = 'h'")
+        self.assertIsNone(connection.execute(query).scalar_one())
+
     def insert(self, connection: sa.Connection, table: str, values: dict[str, Any]) -> None:
         """Insert a row; what must be there and is not given is zero, empty or the same time."""
         columns = sa.inspect(connection).get_columns(table)
