@@ -14,15 +14,19 @@
 What is looked at is what Keystone and the Heats themselves say.
 """
 
+import base64
 import collections.abc
+import contextlib
 import datetime
+import json
 import pathlib
+import sqlite3
 import sys
 import time
 import typing
 import urllib.error
 
-from oslotest import base
+from oslotest import base as oslotest_base
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "sandbox"))
@@ -32,7 +36,18 @@ from heat_sandbox import sandbox  # noqa: E402
 from heat_sandbox import spreader  # noqa: E402
 
 TEMPLATE = (TOP / "sandbox" / "web.yaml").read_text()
-SETTINGS = {**spreader.QUICK, "clouds": {"timeout": 5}}
+# With all that a debug log tells: not even that may be a secret.
+SETTINGS = {**spreader.QUICK, "clouds": {"timeout": 5}, "DEFAULT": {"debug": True}}
+HIDING = """
+heat_template_version: 2021-04-16
+parameters:
+  count: {type: number, default: 0}
+  pin: {type: string, hidden: true}
+resources:
+  unit:
+    type: OS::Heat::ResourceGroup
+    properties: {count: {get_param: count}, resource_def: {type: OS::Heat::RandomString}}
+"""
 EVERYTHING = dict.fromkeys(("authenticate", "endpoint", "list", "resize", "create"), True)
 
 
@@ -351,12 +366,90 @@ class Tenants:
         self.assertIn("spreader.trust_refused", said)  # type: ignore[attr-defined]
         self.assertIn("a token that you got with a password", said)  # type: ignore[attr-defined]
 
+    def test_no_secret_is_in_any_log_event_answer_or_in_the_database(self) -> None:
+        account = self.box.account("cloud2")
+        given = self.application_credential()
+        pin, wrong = "1234-hidden-5678", "wrong-but-secret"
+        secrets = {
+            "a password": account["password"],
+            "the service's password": self.box.account("spreader")["password"],
+            "the secret of an application credential": given["application_credential_secret"],
+            "a password that is refused": wrong,
+            "a token": self.keystone.token,
+            "a hidden parameter": pin,
+        }
+        keys = (self.service.directory / "secrets.keys").read_text().split()
+        secrets |= {f"key {number}": key for number, key in enumerate(keys)}
+        answers: list[str] = []
 
-class ConvergenceOn(Tenants, base.BaseTestCase):
+        def ask(method: str, path: str, body: object = None) -> None:
+            url = f"{self.service.url}{path}"
+            try:
+                answers.append(
+                    json.dumps(identity.call(method, url, self.keystone.token, body)[0])
+                )
+            except urllib.error.HTTPError as error:
+                answers.append(error.read().decode())
+
+        kinds: list[tuple[str, dict[str, object] | None]] = [
+            ("password", dict(self.password())),
+            ("password", dict(self.password(password=wrong))),
+            ("application_credential", given),
+            ("region", None),
+        ]
+        names = [f"{self.name}-{number}" for number in range(len(kinds))]
+        for name, (kind, credentials) in zip(names, kinds, strict=True):
+            body: dict[str, object] = {"name": name, "kind": kind, "region": "RegionTwo"}
+            ask("POST", "/v1/clouds", body | ({"credentials": credentials} if credentials else {}))
+            # What is wrong with a request is told, what is in it is not.
+            ask("POST", "/v1/clouds", body | {"credentials": credentials or {}, "shared": "x"})
+        members = [{"cloud": names[0], "weight": 1}]
+        stack = {"name": self.name, "count": 4, "template": HIDING, "parameters": {"pin": pin}}
+        ask("POST", "/v1/stacks", {**stack, "members": members})
+        ask("POST", "/v1/stacks", {**stack, "name": "x", "parameters": {"pin": pin, "other": pin}})
+        for name in names:
+            self.until(
+                lambda name=name: self.caller.call("GET", f"/v1/clouds/{name}"),
+                lambda cloud: cloud["access"] and cloud["verdict"] != "unknown",
+            )
+        time.sleep(3)
+        for path in (
+            "/v1/stacks",
+            f"/v1/stacks/{self.name}",
+            "/v1/clouds",
+            "/v1/events?limit=500",
+        ):
+            ask("GET", path)
+        with contextlib.closing(
+            sqlite3.connect(self.service.directory / "heat-spreader.sqlite")
+        ) as database:
+            dump = "\n".join(database.iterdump())
+        self.assertIn("auth_url", dump)  # type: ignore[attr-defined]
+        self.delete()
+        for name in names:
+            ask("DELETE", f"/v1/clouds/{name}")
+        self.assertIn("******", "".join(answers))  # type: ignore[attr-defined]
+
+        texts = {"an answer": "\n".join(answers), "the database": dump}
+        for file in self.service.directory.glob("*.log"):
+            texts[file.name] = file.read_text(errors="replace")
+        for file in self.service.directory.glob("*.out"):
+            texts[file.name] = file.read_text(errors="replace")
+        self.assertIn("DEBUG", texts["heat-spreader.log"])  # type: ignore[attr-defined]
+        for what, secret in secrets.items():
+            encoded = base64.b64encode(str(secret).encode()).decode().rstrip("=")[:-1]
+            for where, text in texts.items():
+                if (what, where) == ("a hidden parameter", "the database"):
+                    continue  # it opens no cloud, and Heat keeps it as it is, too
+                for form in (str(secret), encoded):
+                    self.assertFalse(form in text, f"{what} is in {where}")  # type: ignore[attr-defined]
+
+
+class ConvergenceOn(Tenants, oslotest_base.BaseTestCase):
     convergence = "on"
     base_port = 22400
 
 
-class ConvergenceOff(Tenants, base.BaseTestCase):
+class ConvergenceOff(Tenants, oslotest_base.BaseTestCase):
     convergence = "off"
     base_port = 22500
