@@ -135,8 +135,10 @@ class Lanes:
         """Send nothing more; what is on the wire is waited for by those who sent it."""
         with self._lock:
             self._halted = True
-            for lane in self._lanes.values():
-                lane.workers.shutdown(wait=False, cancel_futures=True)
+            lanes = list(self._lanes.values())
+        # Not under the lock: whatever is cancelled leaves its lane at once, which takes the lock.
+        for lane in lanes:
+            lane.workers.shutdown(wait=False, cancel_futures=True)
 
     def _submit(
         self, cloud_id: str, work: Callable[[], Any], begin: Callable[[], datetime.datetime] | None

@@ -15,6 +15,7 @@
 import contextlib
 import datetime
 import threading
+import time
 
 from oslotest import base
 
@@ -120,6 +121,24 @@ class TestPlaces(LanesTest):
         line = self.lanes()
         self.assertRaises(ZeroDivisionError, line.run, {"a": ("east", lambda: 1 / 0)})
         self.assertEqual({"a": 1}, line.run({"a": ("east", lambda: 1)}))
+
+    def test_the_end_comes_although_somebody_waits_for_a_place(self):
+        line = self.lanes(concurrency=1)
+        finish = self.hold(line, rounds=1)
+        results = []
+        waiting = threading.Thread(
+            target=lambda: results.append(line.run({1: ("east", lambda: "sent")})), daemon=True
+        )
+        waiting.start()
+        while line._lanes["east"].load < 2:
+            time.sleep(0.001)
+        ending = threading.Thread(target=line.stop, daemon=True)
+        ending.start()
+        ending.join(10)
+        self.assertFalse(ending.is_alive())
+        waiting.join(10)
+        self.assertIsInstance(results[0][1], lanes.PutOff)
+        finish()
 
     def test_after_the_end_nothing_is_sent(self):
         line = self.lanes()
