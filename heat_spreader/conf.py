@@ -364,6 +364,15 @@ quota_opts: list[cfg.Opt] = [
     )
 ]
 
+notifications_opts: list[cfg.Opt] = [
+    cfg.BoolOpt(
+        "enabled",
+        default=False,
+        help="Whether engines tell events to others as notifications, by the driver and on the topics of "
+        "[oslo_messaging_notifications]. Events are on record in any case.",
+    ),
+]
+
 secrets_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         "store",
@@ -396,6 +405,7 @@ GROUPS: dict[str | None, list[cfg.Opt]] = {
     "clouds": clouds_opts,
     "tenants": tenants_opts,
     "quota": quota_opts,
+    "notifications": notifications_opts,
     "secrets": secrets_opts,
 }
 

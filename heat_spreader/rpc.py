@@ -261,3 +261,18 @@ class EngineClient:
             stack_id,
             why,
         )
+
+
+class Notifier:
+    """Tells events to whoever listens, by ``[oslo_messaging_notifications]``."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._notifier = oslo_messaging.Notifier(
+            oslo_messaging.get_notification_transport(conf),
+            publisher_id=f"heat-spreader.{conf.host}",
+            serializer=ContextSerializer(),
+        )
+
+    def tell(self, ctx: context.RequestContext, event_type: str, payload: dict[str, Any]) -> None:
+        """What a broker that is away does not take is logged by the driver and lost."""
+        self._notifier.info(ctx, event_type, payload)

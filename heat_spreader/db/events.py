@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import datetime
 from typing import Any
 
+from oslo_db import exception as db_exc
 import sqlalchemy as sa
 from sqlalchemy import orm
 
@@ -129,6 +130,41 @@ def list_events(
             *session.scalars(query.where(models.Event.project_id.is_(None))),
         ]
         return sorted(found, key=lambda event: event.id, reverse=True)[:limit]
+
+
+# Seconds that an event rests before it is told: numbers are given out before they are committed.
+SETTLED = 2
+
+
+@db_api.retry
+def take_untold(ctx: context.RequestContext, limit: int) -> list[models.Event]:
+    """Events that nobody has told yet, in their order; they count as told from now on.
+
+    The first time it is asked, all that there is counts as told.
+    """
+    with db_api.writer(ctx) as session:
+        cursor = session.get(models.Cursor, "notifications", with_for_update=True)
+        if cursor is None:
+            last = session.scalar(sa.select(sa.func.max(models.Event.id))) or 0
+            session.add(models.Cursor(name="notifications", event_id=last))
+            try:
+                session.flush()
+            except db_exc.DBDuplicateEntry as error:
+                # Another engine was first: begin again.
+                raise db_exc.DBDeadlock(error) from None
+            return []
+        settled = db_api.now(session) - datetime.timedelta(seconds=SETTLED)
+        events = list(
+            session.scalars(
+                sa.select(models.Event)
+                .where(models.Event.id > cursor.event_id, models.Event.created_at <= settled)
+                .order_by(models.Event.id)
+                .limit(limit)
+            )
+        )
+        if events:
+            cursor.event_id = events[-1].id
+        return events
 
 
 @db_api.retry

@@ -440,6 +440,15 @@ class Event(Base):
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Time)
 
 
+class Cursor(Base):
+    """How far something has read the events; its row is the lock for reading on."""
+
+    __tablename__ = "cursors"
+
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(64), primary_key=True)
+    event_id: orm.Mapped[int] = orm.mapped_column(EventId)
+
+
 class Engine(Base):
     """A running engine process, known by its heartbeat."""
 

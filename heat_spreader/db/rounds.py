@@ -45,6 +45,9 @@ _DUE = (
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 _DUE_LOCKED = _DUE.with_for_update(skip_locked=True)
+_OTHERS_DUE_LOCKED = _DUE.where(
+    _STACKS.c.project_id.not_in(sa.bindparam("projects", expanding=True))
+).with_for_update(skip_locked=True)
 _FREE_LOCKED = (
     sa.select(_STACKS.c.id, _STACKS.c.claimed_until)
     .where(_THIS_STACK, _FREE)
@@ -136,12 +139,23 @@ class Claim:
 
 
 @db_api.retry
-def claim_due(ctx: context.RequestContext, owner: str, lease: float, limit: int) -> list[Claim]:
+def claim_due(
+    ctx: context.RequestContext,
+    owner: str,
+    lease: float,
+    limit: int,
+    but: Sequence[str] = (),
+) -> list[Claim]:
     """Take the right to run rounds of up to ``limit`` stacks that are due, the longest waiting first.
 
     Engines that ask at the same moment get different stacks, and none waits for another.
+
+    :param but: none of these projects
     """
     with db_api.writer(ctx) as session:
+        if but:
+            which = {"limit": limit, "projects": list(but)}
+            return _claim(session, _OTHERS_DUE_LOCKED, which, owner, lease)
         return _claim(session, _DUE_LOCKED, {"limit": limit}, owner, lease)
 
 

@@ -97,9 +97,15 @@ class Reconciler:
             executor=executor,
         )
 
-    def claim_due(self, ctx: context.RequestContext, limit: int) -> list[db_rounds.Claim]:
-        """Take up to so many stacks that are due; each of them has to be run or released."""
-        return db_rounds.claim_due(ctx, self._settings.owner, self._settings.claim_lease, limit)
+    def claim_due(
+        self, ctx: context.RequestContext, limit: int, but: Sequence[str] = ()
+    ) -> list[db_rounds.Claim]:
+        """Take up to so many stacks that are due; each of them has to be run or released.
+
+        :param but: none of these projects
+        """
+        settings = self._settings
+        return db_rounds.claim_due(ctx, settings.owner, settings.claim_lease, limit, but)
 
     def claim(self, ctx: context.RequestContext, stack_id: str) -> db_rounds.Claim | None:
         """Take one stack, due or not; None when another engine is at it."""

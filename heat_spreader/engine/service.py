@@ -15,6 +15,7 @@ The sweep takes from the database what is due, as much as there are workers free
 it sooner. So nothing queues here that another engine could do.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
@@ -43,6 +44,7 @@ from heat_spreader.db import models
 from heat_spreader.db import rounds as db_rounds
 from heat_spreader.engine import clouds
 from heat_spreader.engine import metrics
+from heat_spreader.engine import notifications
 from heat_spreader.engine import observe
 from heat_spreader.engine import reconcile
 from heat_spreader.engine import references
@@ -54,7 +56,10 @@ HEARTBEAT_INTERVAL = 10
 REFRESH_INTERVAL = 2
 FORGET_AFTER = 24 * 3600
 TRIAL_INTERVAL = 1
+# Seconds between two looks for stacks of other projects than the busiest.
+FAIR_INTERVAL = 0.25
 REVOKE_INTERVAL = 15
+NOTIFY_INTERVAL = 1
 # Threads for rounds that wait for clouds which hang, beside [engine] threads for those that do not.
 # Lanes bound how many wait; no site has so many clouds that hang at once.
 SPARE_THREADS = 1024
@@ -81,6 +86,8 @@ class Engine(service.Service):
 
     What is opened in the parent would be shared with every worker that is forked from it.
     """
+
+    _looked_for_others = 0.0
 
     def __init__(self, conf: cfg.ConfigOpts, transport_url: str | None = None) -> None:
         """:param transport_url: instead of the one in the configuration"""
@@ -183,6 +190,9 @@ class Engine(service.Service):
         self.tg.add_timer(REFRESH_INTERVAL, self._guarded, None, self._observer.refresh)
         self.tg.add_timer(TRIAL_INTERVAL, self._guarded, None, self._try_clouds)
         self.tg.add_timer(REVOKE_INTERVAL, self._guarded, None, self._agent.revoke_retired)
+        if conf.notifications.enabled:
+            tell = functools.partial(notifications.tell_events, rpc.Notifier(conf))
+            self.tg.add_timer(NOTIFY_INTERVAL, self._guarded, None, tell)
         self.tg.add_thread(self._sweep)
         LOG.info("Engine %s started", self._id)
 
@@ -293,7 +303,7 @@ class Engine(service.Service):
             claims: list[db_rounds.Claim] = []
             try:
                 asked_at = time.monotonic()
-                claims = self._reconciler.claim_due(context.engine_context(), places)
+                claims = self._claim(places)
                 with self._lock:
                     for claim in claims:
                         self._running.add(claim.stack.id)
@@ -306,13 +316,39 @@ class Engine(service.Service):
             if not self._behind:
                 return
 
+    def _claim(self, places: int) -> list[db_rounds.Claim]:
+        """Claim what is due; now and then that of others first, where one project has most places.
+
+        A project with ten thousand stacks due has the longest waiting ones for a long time. What it
+        has is not bounded, for nobody else may want the places; but the next ones go to others. To look
+        for them takes longest when there are none, so not each time.
+        """
+        ctx = context.engine_context()
+        claims: list[db_rounds.Claim] = []
+        busiest = self._busiest()
+        if busiest and time.monotonic() - self._looked_for_others >= FAIR_INTERVAL:
+            self._looked_for_others = time.monotonic()
+            claims = self._reconciler.claim_due(ctx, places, busiest)
+        if len(claims) < places:
+            claims += self._reconciler.claim_due(ctx, places - len(claims))
+        return claims
+
+    def _busiest(self) -> list[str]:
+        """The projects that have half of the places or more."""
+        with self._lock:
+            count = collections.Counter(stack.project_id for stack in self._claimed.values())
+        half = max(1, self._conf.engine.threads // 2)
+        return [project_id for project_id, places in count.items() if places >= half]
+
     def _begin(self, ctx: context.RequestContext, stack_id: str) -> None:
         """Have a round run, unless this process is at that stack or has no free place.
 
         In both cases the sweep comes to it: it is woken at the end of each round.
         """
+        # The last places are for the sweep, which looks at whose turn it is.
+        kept = self._conf.engine.threads // 4
         with self._lock:
-            if stack_id in self._running or self._free <= 0 or self._halt.is_set():
+            if stack_id in self._running or self._free <= kept or self._halt.is_set():
                 self._wake.set()
                 return
             self._free -= 1

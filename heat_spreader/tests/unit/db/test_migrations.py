@@ -235,6 +235,9 @@ class TestEachRevision(EmptyDatabaseTestCase):
         query = sa.text("SELECT hidden FROM stacks WHERE id = 'h'")
         self.assertIsNone(connection.execute(query).scalar_one())
 
+    def _check_0007(self, connection):
+        self.insert(connection, "cursors", {"name": "2026"})
+
     def insert(self, connection: sa.Connection, table: str, values: dict[str, Any]) -> None:
         """Insert a row; what must be there and is not given is zero, empty or the same time."""
         columns = sa.inspect(connection).get_columns(table)

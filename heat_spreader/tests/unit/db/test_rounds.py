@@ -76,6 +76,15 @@ class TestClaimDue(backends.DatabaseTestCase):
         self.assertEqual([a], [claim.stack.id for claim in self.taken(owner="two")])
         self.assertEqual([], self.taken())
 
+    def test_those_of_some_projects_are_left(self):
+        mine, theirs = (
+            self.stack("mine", project_id="green"),
+            self.stack("theirs", project_id="blue"),
+        )
+        claims = db_rounds.claim_due(self.new_context(), "one", 60, 10, ["green", "red"])
+        self.assertEqual([theirs.id], [claim.stack.id for claim in claims])
+        self.assertEqual([mine.id], [claim.stack.id for claim in self.taken()])
+
     def test_no_template_is_read(self):
         """Nor what comes with it: only creations need them, and they may be large."""
         large = {"environment": "e" * 1000, "files": {"f": "f" * 1000}}

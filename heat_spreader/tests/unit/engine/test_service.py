@@ -21,6 +21,8 @@ import time
 
 import fixtures
 from oslo_db import exception as db_exc
+import oslo_messaging
+from oslo_messaging.notify import _impl_test
 from oslotest import base
 import sqlalchemy as sa
 
@@ -68,12 +70,12 @@ class ServiceTest(base.BaseTestCase):
         self.addCleanup(engine.stop)
         return engine
 
-    def create_stack(self, count=10, name="web", clouds=None):
+    def create_stack(self, count=10, name="web", clouds=None, project="p"):
         stack = db_stacks.create_stack(
             self.ctx,
             {
                 "name": name,
-                "project_id": "p",
+                "project_id": project,
                 "user_id": "alice",
                 "count": count,
                 "template": world.TEMPLATE,
@@ -202,6 +204,67 @@ class TestEngine(ServiceTest):
 
         self.until(observers)
         self.assertEqual({"test-host"}, observers())
+
+
+class TestManyProjects(ServiceTest):
+    clouds = ("cloud1",)
+
+    def test_the_flood_of_one_does_not_hold_up_another(self):
+        flood = [self.create_stack(1, f"flood-{n}", project="flood") for n in range(150)]
+        # The last one in the order in which they became due.
+        modest = self.create_stack(1, "modest", project="modest")
+        self.start()
+        self.until(lambda: self.stack(modest).observed_generation == 1)
+        left = [n for n in flood if self.stack(n).observed_generation == 0]
+        self.assertNotEqual([], left)
+
+
+class TestNotifications(ServiceTest):
+    clouds = ("cloud1",)
+
+    def setUp(self):
+        super().setUp()
+        conf = self.config.conf
+        oslo_messaging.get_notification_transport(conf, "fake://")  # registers its options
+        self.config.set(transport_url="fake://")
+        self.config.set("oslo_messaging_notifications", driver=["test"])
+        _impl_test.reset()
+        self.useFixture(fixtures.MonkeyPatch("heat_spreader.db.events.SETTLED", 0))
+
+    @property
+    def told(self):
+        return [(m["event_type"], m["payload"]) for _, m, _, _ in _impl_test.NOTIFICATIONS]
+
+    def test_what_is_asked_and_done_is_told_with_a_payload_of_one_version(self):
+        self.config.set("notifications", enabled=True)
+        self.start()
+        self.until(lambda: self.begun())
+        stack = self.create_stack(1)
+        self.until(lambda: "spreader.stack.create.start" in [kind for kind, _ in self.told])
+        (payload,) = [p for kind, p in self.told if kind == "spreader.stack.create.start"]
+        self.assertEqual(
+            set(
+                """version event_id project_id stack_id stack_name cloud_id cloud_name message before
+                after evidence actor roles request_id global_request_id created_at""".split()
+            ),
+            set(payload),
+        )
+        self.assertEqual(
+            ("1.0", stack, "alice"), (payload["version"], payload["stack_id"], payload["actor"])
+        )
+        self.until(lambda: "spreader.member.create" in [kind for kind, _ in self.told])
+        numbers = [payload["event_id"] for _, payload in self.told]
+        self.assertEqual(sorted(set(numbers)), numbers)
+
+    def begun(self):
+        with db_api.engine().connect() as connection:
+            return connection.exec_driver_sql("SELECT 1 FROM cursors").all()
+
+    def test_nothing_is_told_by_default(self):
+        self.start()
+        stack = self.create_stack(1)
+        self.until(lambda: self.stack(stack).observed_generation == 1)
+        self.assertEqual([], self.told)
 
 
 class TestDatabaseAway(ServiceTest):
