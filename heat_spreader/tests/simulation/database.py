@@ -36,9 +36,14 @@ from heat_spreader.db import models
 
 
 class Database:
-    """The database of all scenarios of this process, one after another; emptied in between."""
+    """The database of all scenarios of this process, one after another; emptied in between.
+
+    :ivar passed: called with each stage of a transaction: "begin", "commit" (is about to be carried
+        out) and "committed"; what it raises comes of the transaction
+    """
 
     def __init__(self) -> None:
+        self.passed: Callable[[str], None] = lambda stage: None
         conf = cfg.CONF
         spreader_conf.register(conf)
         log.register_options(conf)
@@ -56,7 +61,7 @@ class Database:
         driver: Any = connection.connection.driver_connection
         self.connection: sqlite3.Connection = driver
         self.connection.execute("PRAGMA foreign_keys = ON")
-        transaction = _Transaction(_Session(connection, self.connection))
+        transaction = _Transaction(self, _Session(connection, self.connection))
         db_api.reader = db_api.writer = lambda ctx: transaction
         self._tables = [table.name for table in reversed(models.Base.metadata.sorted_tables)]
 
@@ -73,14 +78,25 @@ class Database:
 class _Transaction:
     """What ``reader`` and ``writer`` give: nobody gives way within one, so there is never another."""
 
-    def __init__(self, session: "_Session") -> None:
+    def __init__(self, database: Database, session: "_Session") -> None:
+        self._database = database
         self._session = session
 
     def __enter__(self) -> "_Session":
+        self._database.passed("begin")
         return self._session
 
     def __exit__(self, error: Any, *_: object) -> None:
-        self._session.end(commit=error is None)
+        if error is not None:
+            self._session.end(commit=False)
+            return
+        try:
+            self._database.passed("commit")
+        except Exception:
+            self._session.end(commit=False)
+            raise
+        self._session.end(commit=True)
+        self._database.passed("committed")
 
 
 class _Session(orm.Session):

@@ -31,6 +31,7 @@ from typing import Any
 import uuid
 
 import oslo_context.context
+from oslo_db import exception as db_exc
 from oslo_utils import uuidutils
 
 from heat_spreader import context
@@ -54,7 +55,7 @@ from heat_spreader.tests.simulation import schedule
 
 NOUNS = (db_brakes, db_clouds, db_engines, db_events, db_rounds, db_stacks)
 # Modules that wait, measure time or draw lots.
-TIMED = (lanes, observe, reconcile, service)
+TIMED = (db_api, lanes, observe, reconcile, service)
 # Long after now, so that no time of this machine can be taken for one of the simulation.
 BEGINNING = datetime.datetime(2100, 1, 1)
 TAG, MEMBER_TAG = observe.TAG, "heat-spreader-member-"
@@ -142,6 +143,38 @@ def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return watched
+
+
+@dataclasses.dataclass(eq=False)
+class Query:
+    """A function of the database at work: one transaction, or more of them when it has to retry.
+
+    :ivar before: epoch and lease of the stack as the transaction that wrote had found them
+    :ivar wrote: something was committed
+    """
+
+    name: str
+    task: Task | None
+    before: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+    wrote: bool = False
+    # Of the transaction under way.
+    found: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+    changes: int = 0
+    writes: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Illness:
+    """For a while the database does not do as it is told.
+
+    :ivar kind: "deadlock": another transaction has its way; "away": it does not answer; "lost": it
+        commits and does not say so
+    """
+
+    kind: str
+    begun: float
+    until: float
+    often: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +300,8 @@ class World:
         self.cuts: dict[tuple[str, str], float] = {}
         self.zones: dict[str, str] = {}
         self.watch: Any = None
+        self.illnesses: list[Illness] = []
+        self.suffered: Callable[[str], None] = lambda kind: None
         self.user = context.RequestContext(
             user_id="user", project_id="p", request_id="req-user", overwrite=False
         )
@@ -278,6 +313,7 @@ class World:
     def __enter__(self) -> "World":
         global _world
         self.database.empty()
+        self.database.passed = self._passed
         _world = self
         time, threading = schedule.Time(self.schedule), schedule.Threading(self.schedule)
         futures = schedule.Futures(self.schedule)
@@ -315,6 +351,7 @@ class World:
     def __exit__(self, *_: object) -> None:
         global _world
         self.schedule.close()
+        self.database.passed = lambda stage: None
         _world = None
         for module, name, value in self._before:
             setattr(module, name, value)
@@ -342,21 +379,16 @@ class World:
     ) -> Any:
         """Run one function of the database for the actor of the moment, and look at what it did."""
         actor = self.schedule.current
-        task = actor.task if actor is not None else None
-        connection = self.database.connection
-        writes = connection.total_changes
-        before = None
-        if isinstance(task, Task):
-            before = self.database.rows(
-                "SELECT claim_epoch, claimed_until FROM stacks WHERE id = ?", task.stack
-            )
+        assert actor is not None  # others are not watched
+        task = actor.task
+        query = actor.query = Query(name, task if isinstance(task, Task) else None)
         error: Exception | None = None
         result = None
         try:
             result = function(*args, **kwargs)
         except exception.SpreaderException as exc:
             error = exc
-        wrote = connection.total_changes != writes
+        wrote = query.wrote
         if wrote or error is not None:
             self.tell(
                 self.who(),
@@ -370,8 +402,8 @@ class World:
             self.watch.cloud_changed()
         elif wrote:
             if isinstance(task, Task):
-                self.watch.wrote(name, task, before, result)
-                if name == "renew_claim" and result and actor is not None:
+                self.watch.wrote(name, task, query.before, result)
+                if name == "renew_claim" and result:
                     actor.task = dataclasses.replace(
                         task, until=self.schedule.now + self.settings.lease
                     )
@@ -382,6 +414,44 @@ class World:
         if error is not None:
             raise error
         return result
+
+    def _passed(self, stage: str) -> None:
+        """A transaction of the actor of the moment has come so far."""
+        actor = self.schedule.current
+        query = actor.query if actor is not None else None
+        if actor is None or query is None:
+            return
+        if stage == "begin":
+            query.changes = self.database.connection.total_changes
+            query.writes = False
+            if query.task is not None:
+                query.found = self.database.rows(
+                    "SELECT claim_epoch, claimed_until FROM stacks WHERE id = ?", query.task.stack
+                )
+        elif stage == "commit":
+            query.writes = self.database.connection.total_changes != query.changes
+        elif query.writes:
+            query.wrote, query.before = True, query.found
+        if self.illnesses and actor.process is not None:
+            self._suffer(stage, query)
+
+    def _suffer(self, stage: str, query: Query) -> None:
+        for ill in self.illnesses:
+            if not ill.begun <= self.schedule.now < ill.until or self.random.random() > ill.often:
+                continue
+            if ill.kind == "away" and stage == "begin":
+                self.suffered("database away")
+                raise db_exc.DBConnectionError()
+            if ill.kind == "deadlock" and stage == "commit" and query.writes:
+                self.suffered("deadlock")
+                raise db_exc.DBDeadlock()
+            if ill.kind == "lost" and stage == "committed" and query.writes:
+                self.suffered("commit unanswered")
+                self.tell(self.who(), query.name, "is not told of its commit")
+                if query.task is not None:
+                    self.watch.wrote(query.name, query.task, query.before, None)
+                query.wrote = False
+                raise db_exc.DBConnectionError()
 
     def work_on(self, claim: Any) -> None:
         """The actor of the moment begins a round for this claim."""
@@ -705,7 +775,14 @@ class Engine:
 
     def _start(self) -> None:
         self._service = _Service(self.world, self.name, self.host)
-        self._service._observer.refresh()
+        # The timer of an engine does it again and again.
+        while True:
+            try:
+                self._service._observer.refresh()
+            except exception.Unavailable:
+                self.world.schedule.sleep(2.0)
+            else:
+                break
         self._service._sweep()
 
     def nudge(self, stack_id: str) -> None:

@@ -44,6 +44,7 @@ HEAT_FAULTS = ("restart", "failed", "full", "drift", "delete_by_hand")
 ENGINE_FAULTS = ("crash", "stall")
 # Between one host and one cloud, or all of them.
 CUTS = ("cut", "cut_off")
+DATABASE_FAULTS = ("deadlock", "away", "lost")
 CHANGES = ("count", "weights", "bounds", "leave", "join", "cordon", "drain", "delete", "settings")
 ASKED = ("retry", "check")
 BACK_AND_FORTH = ("failback", "force_failover")
@@ -114,6 +115,7 @@ class _Scenario:
         self.world = harness.World(seed, settings, names, rng.random() < 0.5)
         self.watch = invariants.Watch(self.world)
         self.world.watch = self.watch
+        self.world.suffered = self._suffered
         for heat in self.world.heats.values():
             heat.duration = rng.choice(((0.2, 1.0), (0.5, 3.0), (1.0, 8.0)))
             heat.suffered = self._suffered
@@ -180,6 +182,7 @@ class _Scenario:
                     self._fault(CUTS)
             for _ in range(rng.randrange(1, 4) if failover else rng.randrange(11)):
                 self._fault(rng.choice(kinds))
+            self._sicken()
             try:
                 self._run()
             except harness.Violation as error:
@@ -198,6 +201,7 @@ class _Scenario:
             heat.troubles.clear()
             heat.spoiled.clear()
             heat.capacity = None
+        world.illnesses.clear()
         for engine in world.engines:
             engine.process.trap = None
         world.cuts.clear()
@@ -332,6 +336,19 @@ class _Scenario:
                 heat.troubles.append(heats.Trouble("refuse", until=until))
 
             world.schedule.at(begins, begin)
+
+    def _sicken(self) -> None:
+        """In some scenarios the database fails too; others are as they would be without."""
+        lots = random.Random(self.seed + 3)
+        if lots.random() > 0.2:
+            return
+        for _ in range(lots.randint(1, 4)):
+            kind = lots.choice(DATABASE_FAULTS)
+            self.counts[f"database: {kind}"] += 1
+            begun = lots.uniform(0.0, UNTIL)
+            lasts = lots.choice((lots.uniform(0.3, 2.0), lots.uniform(1.0, 10.0)))
+            often = 1.0 if kind == "away" else lots.choice((0.2, 0.7))
+            self.world.illnesses.append(harness.Illness(kind, begun, begun + lasts, often))
 
     def _inside(self, heat: heats.Heat, kind: str, lasts: float) -> None:
         rng, world = self.rng, self.world

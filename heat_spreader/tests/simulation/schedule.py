@@ -49,6 +49,7 @@ class Actor(greenlet.greenlet):
     """One thread of a process.
 
     :ivar task: whatever it is at work for; who is started by it inherits it
+    :ivar query: what it asks the database
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Actor(greenlet.greenlet):
         self.ticket = 0
         self.answer: Any = None
         self.task: Any = None
+        self.query: Any = None
 
     def _work(self, _answer: Any = None) -> None:
         try:

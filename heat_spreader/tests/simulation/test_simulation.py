@@ -54,6 +54,10 @@ class TestScenarios(testtools.TestCase):
         done = simulate("--scenarios", "1000")
         self.assertEqual(0, done.returncode, done.stdout)
         self.assertIn("0 with a violation", done.stdout)
+        # Of a fault that nobody met nothing has been shown.
+        met = done.stdout.partition("met: ")[2].partition("\n")[0]
+        kinds = {*heats.WIRE, "crash", "stall", "deadlock", "database away", "commit unanswered"}
+        self.assertEqual(set(), {kind for kind in kinds if f" {kind}" not in met}, met)
 
     def test_a_seed_takes_the_same_course_every_time(self):
         for seed in ("3", "7"):
