@@ -16,6 +16,11 @@ Reads the options, rules and commands from the installed package, so it chooses 
 threading backend before anything else can be imported that would choose eventlet.
 """
 
+import os
+import pathlib
+import subprocess
+import sys
+
 from oslo_service import backend
 
 backend.init_backend(backend.BackendType.THREADING)
@@ -49,3 +54,37 @@ config_generator_config_file = [
 policy_generator_config_file = [
     ("../../etc/heat-spreader/heat-spreader-policy-generator.conf", "_static/heat-spreader"),
 ]
+
+# What these commands say of themselves, by the name of the file that shows it.
+HELP = {
+    "manage": ("heat-spreader-manage", "manage", "db --help"),
+    "manage-sync": ("heat-spreader-manage", "manage", "db sync --help"),
+    "manage-stamp": ("heat-spreader-manage", "manage", "db stamp --help"),
+    "manage-purge": ("heat-spreader-manage", "manage", "db purge --help"),
+    "status": ("heat-spreader-status", "status", "upgrade --help"),
+    "engine": ("heat-spreader-engine", "engine", "--help"),
+    "run": ("heat-spreader", "run", "run --help"),
+}
+
+
+def write_help(app):
+    """Ask each command for its help, and leave it where the pages take it from."""
+    target = pathlib.Path(app.srcdir) / "_static" / "help"
+    target.mkdir(parents=True, exist_ok=True)
+    for name, (program, module, arguments) in HELP.items():
+        code = (
+            f"import sys; sys.argv = {[program, *arguments.split()]!r}; "
+            f"from heat_spreader.cmd import {module}; sys.exit({module}.main())"
+        )
+        said = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", code],
+            env={**os.environ, "COLUMNS": "100", "PYTHONWARNINGS": "ignore"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        (target / f"{name}.txt").write_text(said)
+
+
+def setup(app):
+    app.connect("builder-inited", write_help)
