@@ -22,6 +22,7 @@ from oslotest import base
 from spreaderclient.osc import cloud
 from spreaderclient.osc import event
 from spreaderclient.osc import member
+from spreaderclient.osc import quota
 from spreaderclient.osc import plugin
 from spreaderclient.osc import stack
 from spreaderclient.osc import weight
@@ -35,7 +36,7 @@ class TestCommands(base.BaseTestCase):
     def test_every_command_is_installed(self):
         written = {
             value
-            for module in (cloud, event, member, stack, weight)
+            for module in (cloud, event, member, quota, stack, weight)
             for value in vars(module).values()
             if inspect.isclass(value) and issubclass(value, command.Command)
         }
