@@ -474,6 +474,118 @@ class TestReturn(world.WorldTest):
             self.assertLessEqual((after[2] or 0) - (before[2] or 0), 3, seen)
 
 
+class TestFewClouds(world.WorldTest):
+    """What the brake must not stop: it counts clouds, and two are not many."""
+
+    def lose(self, *names):
+        web = self.world.create_stack()
+        self.world.settle(web, self.engine)
+        for name in names:
+            self.heats[name].fault("refuse")
+        left = [i for i, name in enumerate(self.heats) if name not in names]
+        self.world.until(lambda: sum(self.world.units()[i] or 0 for i in left) == 10, self.engine)
+        found = db_events.list_events(self.world.ctx, None, type="brake.engaged", limit=10)
+        self.assertEqual([], found)
+
+    def test_the_one_that_carries_most(self):
+        self.lose("cloud1")
+
+    def test_two_of_three(self):
+        self.lose("cloud1", "cloud2")
+
+
+class TestRestart(world.WorldTest):
+    """All engines begin anew in the middle of an outage."""
+
+    def setUp(self):
+        super().setUp()
+        self.web = self.world.create_stack(toleration=10)
+        self.world.settle(self.web, self.engine)
+        self.writes = len(self.world.asked("POST", "PATCH", "DELETE"))
+
+    def written(self):
+        return len(self.world.asked("POST", "PATCH", "DELETE")) - self.writes
+
+    def test_at_any_moment_of_it(self):
+        """It moves when it would have moved, and not because somebody was cold."""
+        for looks in range(8):
+            heat = self.heats["cloud3"]
+            heat.fault("refuse")
+            self.world.run(self.engine, seconds=looks)
+            verdict = self.world.cloud("cloud3").verdict
+            fresh = self.world.engine(f"fresh{looks}")
+            fresh.work()
+            self.assertEqual(0, self.written(), looks)
+            if verdict == "unreachable":
+                self.assertEqual("unreachable", self.world.cloud("cloud3").verdict)
+            heat.heal()
+            self.world.run(fresh, seconds=8)
+            self.assertEqual(0, self.written(), looks)
+            self.engine = fresh
+
+    def test_it_goes_on_where_it_was(self):
+        self.heats["cloud3"].fault("refuse")
+        self.world.run(self.engine, seconds=8)
+        self.assertEqual("unreachable", self.world.cloud("cloud3").verdict)
+        fresh = self.world.engine("fresh")
+        took = self.world.until(lambda: self.world.units()[:2] == (7, 3), fresh)
+        # Of the ten seconds that are tolerated some were over.
+        self.assertLess(took, 9)
+
+    def test_new_hosts_that_have_never_seen_the_cloud(self):
+        """With nobody left who knew it, nobody can tell an outage from a firewall."""
+        self.heats["cloud3"].fault("refuse")
+        self.clock.advance(self.world.probing.fresh_for + 1)
+        cold = [self.world.engine(f"cold{n}", host=f"cold{n}") for n in (1, 2)]
+        self.world.run(*cold, seconds=60)
+        self.assertEqual("unknown", self.world.cloud("cloud3").verdict)
+        self.assertEqual(0, self.written())
+        self.heats["cloud3"].heal()
+        self.world.run(*cold, seconds=3)
+        self.assertEqual("healthy", self.world.cloud("cloud3").verdict)
+        self.heats["cloud3"].fault("refuse")
+        self.world.until(lambda: self.world.units()[:2] == (7, 3), *cold)
+
+
+class TestFlapping(world.WorldTest):
+    """With the times of a real site: a probe each ten seconds, one minute tolerated, five stable."""
+
+    def test_an_hour(self):
+        self.world.probing = dataclasses.replace(
+            self.world.probing, probe_interval=10.0, probe_timeout=5.0
+        )
+        engine = self.world.engine("real")
+        engine.reconciler._settings = dataclasses.replace(
+            engine.reconciler._settings, stable_ceiling=900
+        )
+        web = self.world.create_stack(toleration=60, stable=300)
+        self.world.until(lambda: self.world.at_rest(web), engine, step=10)
+
+        def pass_by(seconds):
+            for second in range(0, seconds, 10):
+                # The others are not what this is about: often enough to be known to be well.
+                engine.look("cloud3", *(["cloud1", "cloud2"] if second % 30 == 0 else []))
+                engine.sweep()
+                self.clock.advance(10)
+
+        for _ in range(20):
+            self.heats["cloud3"].fault("refuse")
+            pass_by(90)
+            self.heats["cloud3"].heal()
+            pass_by(90)
+        self.assertLessEqual(len(self.world.events(web, "stack.failover")), 1)
+        self.assertEqual([], self.world.events(web, "stack.failback"))
+        fewest, waited = 10, 0
+        while self.world.units() != (6, 2, 2) or not self.world.at_rest(web):
+            pass_by(30)
+            waited += 30
+            fewest = min(fewest, self.world.row(web).ledger["confirmed"])
+            self.assertLess(waited, 2000)
+        self.assertEqual(10, fewest)
+        # It had relapsed so often that the window was at its ceiling.
+        self.assertGreater(waited, 700)
+
+
 class TestNoToleration(OutageTest):
     toleration = 0
 
