@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import datetime
+import types
 from typing import Any
 from typing import Protocol
 
@@ -56,6 +57,7 @@ class Change:
 
 
 _CLOUDS: Any = models.Cloud.__table__
+_GIVEN = sa.select(models.CloudProject.project_id, models.CloudProject.cloud_id)
 _LOOKED_AT = sa.select(
     _CLOUDS.c.id,
     _CLOUDS.c.name,
@@ -87,18 +89,25 @@ def lock(session: orm.Session) -> None:
 def settle(session: orm.Session, ctx: context.RequestContext, decide: Decide) -> list[Change]:
     """Put brakes on and take them off as the clouds are now; needs the lock.
 
-    A project whose own clouds fail together with shared ones has a brake of its own, so that nobody
-    can put on that of others by registering clouds.
+    A project whose own clouds, or those that it was given, fail together with shared ones has a brake
+    of its own, so that nobody can put on that of others by registering clouds.
     """
     moment = db_api.now(session)
     rows = session.execute(_LOOKED_AT).all()
     stored = {row.scope: row for row in session.execute(_STORED)}
     shared = [row for row in rows if row.shared]
+    # The other clouds that each project may use.
+    others: dict[str, set[str]] = {scope: set() for scope in stored if scope}
+    for row in rows:
+        if not row.shared:
+            others.setdefault(row.project_id, set()).add(row.id)
+    for given in session.execute(_GIVEN):
+        others.setdefault(given.project_id, set()).add(given.cloud_id)
     changes = list(_settle(session, ctx, "", shared, stored, decide, moment))
     everybodys = changes[0].engaged if changes else stored[""].engaged_at is not None
-    for project in sorted({row.project_id for row in rows if not row.shared} | stored.keys()):
-        if project and not (everybodys and project not in stored):
-            seen = shared + [r for r in rows if not r.shared and r.project_id == project]
+    for project in sorted(others):
+        if not (everybodys and project not in stored):
+            seen = shared + [r for r in rows if not r.shared and r.id in others[project]]
             changes += _settle(session, ctx, project, seen, stored, decide, moment)
     return changes
 
@@ -139,13 +148,21 @@ def _settle(
         session.execute(_WRITE, {**values, "which": scope})
     if not said:
         return
-    own = next((c for c in clouds if not c.shared), None) if scope else None
+    # It is told to the project, whosever the clouds are.
+    own = next(
+        (
+            types.SimpleNamespace(id=c.id, name=c.name, shared=False, project_id=scope)
+            for c in clouds
+            if scope and not c.shared
+        ),
+        None,
+    )
     db_events.add_event(
         session,
         ctx,
         "brake.engaged" if decided.clouds else "brake.released",
         said,
-        cloud=own,
+        cloud=own,  # type: ignore[arg-type]
         before=sorted(c.name for c in clouds if c.id in was),
         after=sorted(c.name for c in clouds if c.id in decided.clouds),
         evidence={

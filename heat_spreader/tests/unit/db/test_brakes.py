@@ -89,6 +89,18 @@ class TestBrakes(backends.DatabaseTestCase):
         self.assertEqual("green", event.project_id)
         self.assertEqual((["green"], []), (self.brakes(here), self.brakes(there)))
 
+    def test_clouds_that_a_project_was_given(self):
+        clouds = self.clouds(3, "admin", shared=False)
+        for cloud in clouds:
+            db_clouds.update_cloud(self.ctx, cloud.id, {}, projects=["green"])
+        here = self.stack("here", [clouds[0]])
+        for cloud in clouds:
+            self.judge(cloud)
+        self.assertEqual({"admin": 3, "green": 3}, self.engaged())
+        self.assertEqual(["green"], self.brakes(here))
+        told = self.events(type="brake.engaged")
+        self.assertEqual(["admin", "green"], sorted(event.project_id for event in told))
+
     def test_that_of_the_shared_clouds_is_for_everybody(self):
         shared, own = self.clouds(3), self.clouds(3, "green", shared=False)
         here = self.stack("here", [own[0]])
