@@ -283,7 +283,7 @@ def _sentence(error: Any, where: str) -> str:
         known = sorted(error.schema.get("properties", ()))
         unknown = ", ".join(_short(repr(name)) for name in error.instance if name not in known)
         allowed = f"known are {', '.join(known)}" if known else "none is known here"
-        return f"{place}: unknown name {unknown}; {allowed}"
+        return f"{place}: unknown name {_short(unknown, 200)}; {allowed}"
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"{place}: '{missing}' is missing"
@@ -401,4 +401,5 @@ def project_id(part: str) -> str:
 
 
 def _is_name(part: str) -> bool:
-    return bool(part) and not _UNPRINTABLE.search(part)
+    # No name is longer; and an error would repeat it.
+    return 0 < len(part) <= 255 and not _UNPRINTABLE.search(part)

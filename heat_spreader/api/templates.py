@@ -31,6 +31,8 @@ from heat_spreader.api import expose
 # The parser in C is many times faster, but a build of PyYAML may lack it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 100
+# The most that Heat takes unless its operator lets it take more (max_template_size).
+_MAX_SIZE = 512 * 1024
 
 # The key that says which language it is: that language's names for parameters, default and hidden.
 _LANGUAGES = {
@@ -58,6 +60,11 @@ def as_text(document: Any, where: str) -> str | None:
 
 def declared(template: str) -> Declared:
     """:raises Invalid: this is no template"""
+    if len(template.encode()) > _MAX_SIZE:
+        raise exception.Invalid(
+            reason=f"template: it is larger than {_MAX_SIZE} bytes, the most that Heat takes; put parts "
+            "of it into files"
+        )
     top = _mapping(template, "template")
     language = next((key for key in _LANGUAGES if key in top), None)
     if language is None:

@@ -22,8 +22,8 @@ from oslotest import base
 from spreaderclient.osc import cloud
 from spreaderclient.osc import event
 from spreaderclient.osc import member
-from spreaderclient.osc import quota
 from spreaderclient.osc import plugin
+from spreaderclient.osc import quota
 from spreaderclient.osc import stack
 from spreaderclient.osc import weight
 

@@ -13,10 +13,12 @@
 """Connections: what is in clouds.yaml, and clouds and Keystones that do their worst."""
 
 import datetime
+import gzip
 import logging
 import os
 import threading
 import time
+import tracemalloc
 
 import fixtures
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -439,6 +441,25 @@ class TestSockets(testtools.TestCase):
         self.assertEqual(Outcome.SICK, error.outcome)
         self.assertIn("larger than 1000000 bytes", error.detail)
         self.assertLess(took, 5)
+
+    def test_a_small_answer_that_unpacks_to_a_large_one(self):
+        self.useFixture(fixtures.MonkeyPatch("heat_spreader.engine.clouds.LARGEST_ANSWER", 10**6))
+        bomb = gzip.compress(b" " * 200 * 10**6)
+        self.assertLess(len(bomb), 10**6)
+
+        def explode(request, proceed):
+            return webob.Response(
+                body=bomb, content_type="application/json", headers={"Content-Encoding": "gzip"}
+            )
+
+        self.heat.fault(explode)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        error = self.assertRaises(heat.HeatError, heat.list_stacks, self.cloud, None)
+        _, peak = tracemalloc.get_traced_memory()
+        self.assertEqual(Outcome.SICK, error.outcome)
+        self.assertIn("larger than 1000000 bytes", error.detail)
+        self.assertLess(peak, 20 * 10**6)
 
     def test_an_answer_that_breaks_off(self):
         def half(request, proceed):
