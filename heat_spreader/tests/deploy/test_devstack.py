@@ -27,8 +27,16 @@ import time
 import urllib.error
 import urllib.request
 
+from keystoneauth1 import adapter
+from keystoneauth1 import exceptions as keystone_exceptions
+from keystoneauth1 import session
+from keystoneauth1.identity import v3
+import openstack
 from oslotest import base
 import yaml
+
+from spreaderclient import sdk
+from spreaderclient.sdk import stack as sdk_stack
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 HERE = pathlib.Path(__file__).resolve().parent / "devstack"
@@ -44,8 +52,9 @@ APACHE_PORT, MEMCACHED_PORT = BASE_PORT + 60, BASE_PORT + 61
 HOST = f"127.0.0.1:{APACHE_PORT}"
 PREFIX = f"http://{HOST}/multi-region-orchestration"
 # What local.conf adds to our configuration file: short times, so that nobody waits.
-POST_CONFIG = {
-    section: options for section, options in spreader.QUICK.items() if section != "spread"
+POST_CONFIG: dict[str, dict[str, object]] = {
+    **{section: options for section, options in spreader.QUICK.items() if section != "spread"},
+    "cors": {"allowed_origin": "https://dashboard.example"},
 }
 
 APACHE = """
@@ -379,6 +388,8 @@ cp {self.work}/units/apache2.service /etc/systemd/system/
         self.take_through("stack")
         self._check_what_is_configured()
         self._check_the_api_behind_apache()
+        self._check_what_dashboards_need()
+        self.assertEqual("https://dashboard.example", self._preflight())
         self._check_the_main_job()
         self.take_through("unstack")
         self.assertEqual({"apache2"}, set(self._running()), "what still runs")
@@ -433,6 +444,84 @@ cp {self.work}/units/apache2.service /etc/systemd/system/
         code, page = self.get("/v1/clouds?limit=1", self.keystone.token)
         self.assertTrue(page["clouds_links"][0]["href"].startswith(f"{PREFIX}/v1/clouds?"), page)  # type: ignore[index]
 
+    def _check_what_dashboards_need(self) -> None:
+        """Found by its type, asked as Horizon asks: through the catalogue, in pages, with a version."""
+        admin = self.box.account("admin")
+        login = session.Session(
+            v3.Password(
+                admin["auth_url"],
+                username="demo",
+                password=admin["password"],
+                project_name="demo",
+                user_domain_id="default",
+                project_domain_id="default",
+            )
+        )
+        service = {"service_type": "multi-region-orchestration", "region_name": "RegionOne"}
+        found = adapter.Adapter(login, min_version="1", max_version="latest", **service)
+        data = found.get_endpoint_data()
+        self.assertEqual(f"{PREFIX}/v1/", data.url)
+        self.assertEqual(((1, 0), "CURRENT"), (data.min_microversion, data.status))
+        answer = found.get("/stacks", microversion="1.0")
+        self.assertEqual("multi-region-orchestration 1.0", answer.headers["OpenStack-API-Version"])
+        refused = self.assertRaises(
+            keystone_exceptions.NotAcceptable,
+            found.get,
+            "/stacks",
+            headers={"OpenStack-API-Version": "multi-region-orchestration 1.999"},
+        )
+        self.assertIn("1.999", refused.response.json()["errors"][0]["detail"])
+        elsewhere = adapter.Adapter(login, **{**service, "region_name": "RegionTwo"})
+        self.assertRaises(keystone_exceptions.EndpointNotFound, elsewhere.get_endpoint)
+
+        for number in range(3):
+            body = {"name": f"s{number}", "count": number, "members": []}
+            made = found.post("/stacks", json=body)
+            self.assertEqual(202, made.status_code)
+            self.assertTrue(made.headers["Location"].startswith(f"{PREFIX}/v1/stacks/"))
+        again = self.assertRaises(
+            keystone_exceptions.Conflict, found.post, "/stacks", json={"name": "s1", "count": 1}
+        )
+        self.assertIn("s1", again.response.json()["errors"][0]["detail"])
+        self.assertRaises(keystone_exceptions.NotFound, found.get, "/stacks/nowhere")
+        self.assertRaises(
+            keystone_exceptions.Forbidden, found.post, "/clouds", json={"name": "mine"}
+        )
+        page = found.get("/stacks", params={"limit": 2, "sort": "name:desc"}).json()
+        self.assertEqual(["s2", "s1"], [stack["name"] for stack in page["stacks"]])
+        (following,) = page["stacks_links"]
+        self.assertEqual("next", following["rel"])
+        rest = login.get(following["href"]).json()
+        self.assertEqual(["s0"], [stack["name"] for stack in rest["stacks"]])
+        marker = page["stacks"][-1]["id"]
+        rest = found.get("/stacks", params={"limit": 1001, "marker": marker, "sort": "name:desc"})
+        self.assertEqual(["s0"], [stack["name"] for stack in rest.json()["stacks"]])
+        self.assertEqual(
+            ["s1"], [stack["name"] for stack in found.get("/stacks?name=s1").json()["stacks"]]
+        )
+        self.assertLessEqual(
+            {"id", "name", "status", "status_reason", "created_at", "updated_at", "project_id"},
+            set(page["stacks"][0]),
+        )
+
+        connection = openstack.connection.Connection(session=login, region_name="RegionOne")
+        listed = sdk_stack.Stack.list(sdk.connect(connection))
+        self.assertEqual({"s0", "s1", "s2"}, {stack.name for stack in listed})
+        for number in range(3):
+            self.assertEqual(202, found.delete(f"/stacks/s{number}").status_code)
+
+    def _preflight(self) -> str | None:
+        """Which origin is allowed, as a browser asks before it asks with a token."""
+        request = urllib.request.Request(f"{PREFIX}/v1/stacks", method="OPTIONS")
+        request.add_header("Origin", "https://dashboard.example")
+        request.add_header("Access-Control-Request-Method", "POST")
+        request.add_header("Access-Control-Request-Headers", "X-Auth-Token,OpenStack-API-Version")
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.headers["Access-Control-Allow-Origin"]  # type: ignore[no-any-return]
+        except urllib.error.HTTPError as error:
+            return error.headers["Access-Control-Allow-Origin"]  # type: ignore[no-any-return]
+
     def _check_the_main_job(self) -> None:
         """As the demo user does it, with nothing but what openrc and the catalogue say."""
         clouds = json.loads(self.openstack("devstack", "spreader", "cloud", "list", "-f", "json"))
@@ -459,6 +548,10 @@ cp {self.work}/units/apache2.service /etc/systemd/system/
 
     def _check_a_second_time(self) -> None:
         """Whoever unstacks stacks again: with an empty database, and nothing twice in Keystone."""
+        for file in (self.work / "post-config", self.work / "devstack" / "local.conf"):
+            if file.exists():
+                lines = file.read_text().splitlines(keepends=True)
+                file.write_text("".join(line for line in lines if "allowed_origin" not in line))
         self.take_through("stack")
         self.assertEqual(
             1,
@@ -468,6 +561,7 @@ cp {self.work}/units/apache2.service /etc/systemd/system/
         )
         clouds = json.loads(self.openstack("devstack", "spreader", "cloud", "list", "-f", "json"))
         self.assertEqual(2, len(clouds))
+        self.assertIsNone(self._preflight())
 
     def _check_nothing_is_left(self) -> None:
         self.assertEqual({"apache2"}, set(self._running()))
