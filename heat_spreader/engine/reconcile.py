@@ -49,8 +49,10 @@ Columns = dict[str, Any]
 
 # In the place of a Heat stack's time of update, where they equal nothing that a listing shows, so
 # that the Heat stack is read again: what became of a write of ours is not known, so that its count
-# blames nobody; and: it could not be read.
-_UNSURE, _UNREAD = "unsure", "unread"
+# blames nobody; the same, and perhaps it has taken units away, so that none of them are counted on; and:
+# it could not be read.
+_UNSURE, _UNCOUNTED, _UNREAD = "unsure", "uncounted", "unread"
+_UNCERTAIN = (_UNSURE, _UNCOUNTED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Reconciler:
                     " s.",
                 },
                 # What was done before it is not in the rows, so each of them has to be read anew.
-                members={m.id: {"heat_updated_time": _UNSURE} for m in claim.stack.members},
+                members={m.id: {"heat_updated_time": _UNCOUNTED} for m in claim.stack.members},
                 events=(),
                 due_in=self._settings.retry_interval,
             )
@@ -228,8 +230,7 @@ class Round:
             # counted on by nobody before they have been.
             for m in stack.members:
                 if not self._in_sight(m):
-                    unread = {"confirmed": 0, "heat_updated_time": _UNSURE}
-                    seen[m.id] = seen.get(m.id, {}) | unread
+                    seen[m.id] = seen.get(m.id, {}) | {"heat_updated_time": _UNCOUNTED}
         self._seen = seen
         members = [self._value(m, seen) for m in stack.members]
         decided = plan.plan(self._wanted, members, self._moment)
@@ -315,7 +316,7 @@ class Round:
                 # How it stands is not known now, so it is left alone in this round.
                 self._unreadable[member.id] = error.detail
                 columns = self._soon(member, error) or self._back_off(member, member.problem)
-            if member.heat_updated_time != _UNSURE:
+            if member.heat_updated_time not in _UNCERTAIN:
                 columns["heat_updated_time"] = _UNREAD
             return columns
 
@@ -362,16 +363,17 @@ class Round:
             columns["confirmed"] = 0
             return columns | (self._heat_failed(member, found, 0) if failed_now else {})
         count = found.count(self._stack.count_parameter)
-        unsure = self._interrupted or member.heat_updated_time == _UNSURE
+        unsure = self._interrupted or member.heat_updated_time in _UNCERTAIN
         if found.in_progress:
-            # Without convergence Heat shows the old parameters until the update is complete.
+            # Without convergence Heat shows the old parameters until the update is complete, so it may be
+            # on the way to fewer.
             if unsure:
-                columns["heat_updated_time"] = _UNSURE
+                columns["heat_updated_time"] = _UNCOUNTED
             return columns | {"confirmed": min(member.confirmed, count)}
         columns |= {"observed_count": count, "held": count}
         if found.complete:
             columns["confirmed"] = count
-            if member.heat_updated_time != _UNSURE or (found.status, count) != (
+            if member.heat_updated_time not in _UNCERTAIN or (found.status, count) != (
                 member.heat_status,
                 member.observed_count,
             ):
@@ -460,7 +462,10 @@ class Round:
             return {"problem": problem}
         raised = count > member.confirmed and found.status in ("CREATE_FAILED", "UPDATE_FAILED")
         if raised and not found.interrupted:
-            return {"held": member.confirmed} | self._full(member, member.confirmed, problem)
+            # A raise that the row does not know of came after what it does know was accepted, and may
+            # run although nobody was left to say so.
+            room = member.confirmed if member.held >= count else max(member.confirmed, member.held)
+            return {"held": room} | self._full(member, room, problem)
         return self._back_off(member, problem)
 
     # --- apply ------------------------------------------------------------------------------------
@@ -991,7 +996,7 @@ def _value(member: models.Member, seen: Columns, in_sight: bool) -> values.Membe
         heat_status_reason=get("heat_status_reason") or "",
         held=get("held"),
         observed=get("observed_count"),
-        confirmed=get("confirmed"),
+        confirmed=0 if get("heat_updated_time") == _UNCOUNTED else get("confirmed"),
         out=member.out_since is not None,
         floor=member.floor,
         lost=cloud.lost,

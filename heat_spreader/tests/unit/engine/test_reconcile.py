@@ -1632,6 +1632,31 @@ class TestCrash(Crash):
         self.everywhere(lambda stack: self.world.leave(stack, "cloud2"), self.runs(6, None))
         self.one_each()
 
+    def test_a_raise_of_which_nobody_was_left_to_tell_fails(self):
+        """What had come to run before it is not taken away for want of room."""
+        web = self.world.create_stack(".6 .4")
+        self.world.until(lambda: self.world.units() == (6, 4), self.engine)
+        self.assertEqual(0, self.world.members(web)["cloud1"].confirmed)
+        self.clock.advance(5)  # by now they are made, and the row does not say so
+        self.heats["cloud1"].fail("UPDATE", "no valid host was found", times=1)
+        self.world.change(web, count=20)
+
+        def die(when, what):
+            if (when, what) == ("before", "save_round"):
+                raise world.Killed
+
+        self.engine.look()
+        with self.world.watched(die):
+            self.assertRaises(world.Killed, self.engine.reconcile, web)
+        self.assertEqual(1, len(self.heats["cloud1"].asked("PATCH")))
+        self.clock.advance(self.world.lease + 1)
+        fresh = self.world.engine("engine2")
+        self.world.until(lambda: self.world.events(web, "member.full"), fresh)
+        self.world.until(lambda: self.world.units() == (6, 14), fresh)
+        self.world.until(lambda: self.world.units() == (12, 8), fresh, limit=600)
+        counts = [int(s.body["parameters"]["count"]) for s in self.heats["cloud1"].asked("PATCH")]
+        self.assertEqual([12, 6, 12], counts)
+
     def test_drift(self):
         def drift(stack):
             name = self.world.row(stack).name
