@@ -50,7 +50,11 @@ class OutcomeTest(base.BaseTestCase):
         cls._remove()
         cls.box.up(
             sandbox.Settings(
-                clouds=1, messaging="rabbit", rpc_timeout=RPC_TIMEOUT, base_port=22800
+                clouds=1,
+                messaging="rabbit",
+                rpc_timeout=RPC_TIMEOUT,
+                resource_limits={"1": 3},
+                base_port=22800,
             )
         )
 
@@ -163,3 +167,20 @@ class OutcomeTest(base.BaseTestCase):
         connection = self.connect(orchestration_endpoint_override=endpoint)
         said = self.listing(connection)
         self.assertTrue(said.startswith("unreachable: Heat cannot be trusted over TLS"), said)
+
+    def test_a_quota(self) -> None:
+        """More than Heat lets a project have: the cloud is full, and neither away nor refusing."""
+        resources = {f"r{number}": {"type": "OS::Heat::None"} for number in range(5)}
+        template = {"heat_template_version": "2021-04-16", "resources": resources}
+        with self.assertRaises(heat.HeatError) as raised:
+            heat.create_stack(
+                self.connect(),  # type: ignore[arg-type]
+                f"quota-{uuid.uuid4().hex}",
+                yaml.safe_dump(template),
+                None,
+                None,
+                {},
+                ["heat-spreader"],
+            )
+        self.assertTrue(raised.exception.quota, raised.exception.detail)
+        self.assertIn("Maximum resources per stack exceeded", raised.exception.detail)
