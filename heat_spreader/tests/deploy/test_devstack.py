@@ -391,6 +391,7 @@ cp {self.work}/units/apache2.service /etc/systemd/system/
         self._check_what_dashboards_need()
         self.assertEqual("https://dashboard.example", self._preflight())
         self._check_the_main_job()
+        self._check_what_the_page_says()
         if not self.devstack:
             self._check_an_upgrade()
         self.take_through("unstack")
@@ -538,11 +539,36 @@ cp {self.work}/units/apache2.service /etc/systemd/system/
         self.assertEqual({"cloud1": 14, "cloud2": 6}, self._in_the_heats("web"))
         self.openstack("devstack", "spreader", "stack", "delete", "web", "--wait")
 
-    def _in_the_heats(self, name: str) -> dict[str, int | None]:
+    def _check_what_the_page_says(self) -> None:
+        """The commands of the page about DevStack, typed one after another. Its openrc is a stand-in."""
+        (self.work / "openrc").write_text("export OS_CLOUD=devstack\n")
+        shutil.copy(TOP / "sandbox" / "web.yaml", self.work)
+        page = (TOP / "doc/source/install/devstack.rst").read_text()
+        commands = [line.strip()[2:] for line in page.splitlines() if line.strip()[:2] == "$ "]
+        self.assertEqual(". openrc demo demo", commands[0])
+        done = subprocess.run(
+            ["bash", "-e", "-c", "\n".join(commands)],
+            cwd=self.work,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        self.assertEqual(0, done.returncode, done.stdout)
+        self.assertEqual(3, self._in_the_heats("web", "cloud1")["cloud1"])
+        self.openstack("devstack", "spreader", "stack", "delete", "web", "--wait")
+
+    def _in_the_heats(self, name: str, *clouds: str) -> dict[str, int | None]:
+        """What they say of a Heat stack; all of them, or those that are named."""
         found: dict[str, int | None] = {}
         admin = self.box.account("admin")
         demo = identity.Keystone(admin["auth_url"], "demo", admin["password"], "demo")
         for cloud in self.box.clouds():
+            if clouds and cloud.name not in clouds:
+                continue
             url = f"{cloud.heat.url}/v1/{demo.project_id}/stacks/{name}?resolve_outputs=False"
             stack, _ = identity.call("GET", url, demo.token)
             found[cloud.name] = int(stack["stack"]["parameters"]["count"])

@@ -122,7 +122,8 @@ class BrakeTest(base.BaseTestCase):
         self.until_counts(**dict.fromkeys(CLOUDS, 2), seconds=150)
         self.until_status("ACTIVE")
 
-    def test_two_of_five_vanish_at_once(self) -> None:
+    def test_two_of_five_vanish_and_the_engine_is_killed(self) -> None:
+        """It is cold when it comes back: the clouds that are away it has never seen."""
         brakes = len(self.brakes())
         self.kill("cloud4", "cloud5")
         left = ("cloud1", "cloud2", "cloud3")
@@ -131,6 +132,14 @@ class BrakeTest(base.BaseTestCase):
             "three clouds run what five did",
         )
         self.assertEqual(brakes, len(self.brakes()))
+        units, moves = self.units(*left), self.moves()
+        self.service.kill()
+        self.service.start()
+        time.sleep(20)
+        self.assertEqual((units, moves), (self.units(*left), self.moves()))
+        self.assertEqual(brakes, len(self.brakes()))
+        self.box.up(self.box.settings())
+        self.until_counts(**dict.fromkeys(CLOUDS, 2), seconds=150)
 
     def test_drained_and_used_again_under_load(self) -> None:
         fewest = test_main_job.Fewest(self)  # type: ignore[arg-type]
