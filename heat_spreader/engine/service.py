@@ -94,6 +94,10 @@ class Engine(service.Service):
         super().__init__(threads=16)
         self._conf = conf
         self._transport_url = transport_url
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be as an engine that has not begun."""
         self._halt = threading.Event()
         # Set when there may be something for the sweep to do.
         self._wake = threading.Event()

@@ -708,13 +708,8 @@ class _Service(service.Engine):
             graceful_shutdown_timeout=5,
         )
         # As in the original, whose parent would open thread pools of its own.
-        self._halt = service.threading.Event()
-        self._wake = service.threading.Event()
-        self._lock = service.threading.Lock()
-        self._free = 8
-        self._running = set()
-        self._claimed = {}
-        self._away = False
+        self._forget()
+        self._free = self._conf.engine.threads
         connections: Any = Connections(world, settings.timeout, host)
         probing: Any = Connections(world, settings.probe_timeout, host)
         self._observer = observe.Observer(
