@@ -586,6 +586,37 @@ class TestFlapping(world.WorldTest):
         self.assertGreater(waited, 700)
 
 
+class TestWhatIsNoOutage(world.WorldTest):
+    """It answers, so its units run: for an hour nothing is moved, and afterwards nothing has to be."""
+
+    def test_an_hour(self):
+        self.world.probing = dataclasses.replace(
+            self.world.probing, probe_interval=10.0, probe_timeout=5.0
+        )
+        engine = self.world.engine("real")
+        web = self.world.create_stack(toleration=60)
+        self.world.until(lambda: self.world.at_rest(web), engine, step=10)
+        before = len(self.world.asked("POST", "PATCH", "DELETE"))
+        for fault, verdict in (
+            ("unauthorized", "refusing"),
+            ("forbidden", "refusing"),
+            ("conflict", "suspect"),
+            ("error", "suspect"),
+        ):
+            self.heats["cloud3"].fault(fault)
+            for second in range(0, 3600, 10):
+                # The others are not what this is about: often enough to be known to be well.
+                engine.look("cloud3", *(["cloud1", "cloud2"] if second % 30 == 0 else []))
+                engine.sweep()
+                self.clock.advance(10)
+            self.assertEqual(verdict, self.world.cloud("cloud3").verdict)
+            self.heats["cloud3"].heal()
+            self.world.run(engine, seconds=60, step=10)
+            self.assertEqual("ACTIVE", self.world.row(web).status)
+        self.assertEqual(before, len(self.world.asked("POST", "PATCH", "DELETE")))
+        self.assertEqual([], self.world.events(web, "stack.failover"))
+
+
 class TestNoToleration(OutageTest):
     toleration = 0
 
