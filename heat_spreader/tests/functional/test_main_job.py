@@ -237,6 +237,20 @@ class MainJob:
         assert seen >= 10, f"only {seen} units ran at one moment of the return"
         self.assert_one_heat_stack_each()
 
+    def test_the_largest_cloud_vanishes_and_then_one_more(self) -> None:
+        """Two of three are not many, and one is not, however much it carries: they are replaced."""
+        self.create()
+        self.until_counts(cloud1=6, cloud2=2, cloud3=2)
+        self.until_status("ACTIVE")
+        self.box.kill(self.cloud("cloud1"))
+        self.until_counts(cloud2=5, cloud3=5)
+        self.box.kill(self.cloud("cloud2"))
+        self.until_counts(cloud3=10)
+        self.box.up(self.box.settings())
+        self.until_counts(cloud1=6, cloud2=2, cloud3=2, seconds=150)
+        self.until_status("ACTIVE")
+        self.assert_one_heat_stack_each()
+
     def test_a_hung_cloud_delays_no_other(self) -> None:
         self.create()
         self.until_status("ACTIVE")
