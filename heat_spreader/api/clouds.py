@@ -78,8 +78,7 @@ def _views(
     everywhere = policies.sees_all_projects(ctx)
     # How busy a shared cloud is with the stacks of others is no business of a project's.
     whose = None if everywhere else ctx.project_id
-    used = db_clouds.count_members(ctx, rows, whose)
-    units = db_clouds.count_units(ctx, rows, whose)
+    used = db_clouds.count_use(ctx, rows, whose)
     moment, observations = db_clouds.list_observations(ctx, rows)
     settings = db_credentials.list_settings(ctx, (cloud.credential_id for cloud in rows.values()))
     trials = db_credentials.list_trials(ctx, rows)
@@ -93,6 +92,7 @@ def _views(
         own = everywhere or cloud.project_id == ctx.project_id
         shown = {name: value for name, value in reach.items() if name != "trust_id"}
         insecure = bool(reach.get("insecure"))
+        use = used.get(cloud.id, db_clouds.Use())
         views[cloud.id] = {
             "id": cloud.id,
             "name": cloud.name,
@@ -130,8 +130,8 @@ def _views(
             "relapses": cloud.relapses,
             "last_probe_at": latest.observed_at if latest else None,
             "latency_ms": latest.latency_ms if latest else None,
-            "stacks": used.get(cloud.id, 0),
-            "units": units.get(cloud.id, 0),
+            "stacks": use.members,
+            "units": use.units,
             "created_at": cloud.created_at,
             "updated_at": cloud.updated_at,
         }

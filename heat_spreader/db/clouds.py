@@ -20,6 +20,7 @@ import dataclasses
 import datetime
 import types
 from typing import Any
+from typing import NamedTuple
 
 from oslo_db import exception as db_exc
 from oslo_utils import uuidutils
@@ -299,24 +300,6 @@ def delete_cloud(ctx: context.RequestContext, cloud_id: str) -> None:
 
 
 @db_api.retry
-def count_units(
-    ctx: context.RequestContext, cloud_ids: Iterable[str], project_id: str | None = None
-) -> dict[str, int]:
-    """How many units this project, all for None, holds in each of these clouds."""
-    query = (
-        sa.select(models.Member.cloud_id, sa.func.sum(models.Member.held))
-        .where(models.Member.cloud_id.in_(list(cloud_ids)))
-        .group_by(models.Member.cloud_id)
-    )
-    if project_id is not None:
-        query = query.join_from(models.Member, models.Stack).where(
-            models.Stack.project_id == project_id
-        )
-    with db_api.reader(ctx) as session:
-        return {cloud_id: int(units) for cloud_id, units in session.execute(query)}
-
-
-@db_api.retry
 def try_cloud(ctx: context.RequestContext, cloud_id: str) -> models.Cloud:
     """Have an engine try again what the credentials are good for. :raises CloudNotFound: it is gone"""
     with db_api.writer(ctx) as session:
@@ -328,13 +311,24 @@ def try_cloud(ctx: context.RequestContext, cloud_id: str) -> models.Cloud:
         return cloud
 
 
+class Use(NamedTuple):
+    """How many members live in a cloud, and how many units they hold there."""
+
+    members: int = 0
+    units: int = 0
+
+
 @db_api.retry
-def count_members(
+def count_use(
     ctx: context.RequestContext, cloud_ids: Iterable[str], project_id: str | None = None
-) -> dict[str, int]:
-    """How many members of this project, of all for None, live in each of these clouds."""
+) -> dict[str, Use]:
+    """What of this project, of all for None, is in each of these clouds; nothing for those without."""
     query = (
-        sa.select(models.Member.cloud_id, sa.func.count(models.Member.id))
+        sa.select(
+            models.Member.cloud_id,
+            sa.func.count(models.Member.id),
+            sa.func.sum(models.Member.held),
+        )
         .where(models.Member.cloud_id.in_(list(cloud_ids)))
         .group_by(models.Member.cloud_id)
     )
@@ -343,7 +337,10 @@ def count_members(
             models.Stack.project_id == project_id
         )
     with db_api.reader(ctx) as session:
-        return {cloud_id: count for cloud_id, count in session.execute(query)}
+        return {
+            cloud_id: Use(members, int(units))
+            for cloud_id, members, units in session.execute(query)
+        }
 
 
 # --- observations and verdicts --------------------------------------------------------------------

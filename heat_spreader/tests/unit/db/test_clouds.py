@@ -124,8 +124,17 @@ class TestClouds(backends.DatabaseTestCase):
         stack = self.stack("web", [east])
         for cloud in (east, west):
             self.observe(cloud)
-        self.assertEqual({east.id: 0}, db_clouds.count_units(self.ctx, [east.id, west.id]))
-        self.assertEqual({east.id: 1}, db_clouds.count_members(self.ctx, [east.id, west.id]))
+        self.assertEqual(
+            {east.id: 0},
+            {c: use.units for c, use in db_clouds.count_use(self.ctx, [east.id, west.id]).items()},
+        )
+        self.assertEqual(
+            {east.id: 1},
+            {
+                c: use.members
+                for c, use in db_clouds.count_use(self.ctx, [east.id, west.id]).items()
+            },
+        )
         error = self.assertRaises(exception.CloudInUse, db_clouds.delete_cloud, self.ctx, east.id)
         self.assertIn("1 stack(s)", str(error))
         db_clouds.delete_cloud(self.ctx, west.id)

@@ -215,7 +215,10 @@ class TestUsers(RaceTestCase):
             )
             self.assert_one_error(exception.StackExists, *outcomes)
             self.assertEqual(point, len(self.events(type="stack.create")))
-            self.assertEqual({cloud.id: point}, db_clouds.count_members(self.ctx, [cloud.id]))
+            self.assertEqual(
+                {cloud.id: point},
+                {c: use.members for c, use in db_clouds.count_use(self.ctx, [cloud.id]).items()},
+            )
 
     def test_one_name_for_two_clouds(self):
         values = {"project_id": "green", "kind": "config"}

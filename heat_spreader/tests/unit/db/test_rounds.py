@@ -415,7 +415,11 @@ class TestForget(backends.DatabaseTestCase):
         self.assertTrue(db_rounds.finish_delete(self.ctx, claimed, "Deleted."))
         self.assertRaises(exception.StackNotFound, self.read, self.web)
         self.assertEqual(
-            {self.east.id: 1}, db_clouds.count_members(self.ctx, [self.east.id, self.west.id])
+            {self.east.id: 1},
+            {
+                c: use.members
+                for c, use in db_clouds.count_use(self.ctx, [self.east.id, self.west.id]).items()
+            },
         )
         self.assertFalse(self.save(claimed))
         self.assertFalse(db_rounds.finish_delete(self.ctx, claimed, "Deleted."))
@@ -426,7 +430,13 @@ class TestForget(backends.DatabaseTestCase):
     def test_members_go_with_their_stack(self):
         claimed = self.claim(self.web)
         self.assertTrue(db_rounds.finish_delete(self.ctx, claimed, "Released."))
-        self.assertEqual({}, db_clouds.count_members(self.ctx, [self.east.id, self.west.id]))
+        self.assertEqual(
+            {},
+            {
+                c: use.members
+                for c, use in db_clouds.count_use(self.ctx, [self.east.id, self.west.id]).items()
+            },
+        )
         db_clouds.delete_cloud(self.ctx, self.east.id)
 
     def update(self, members):

@@ -81,7 +81,9 @@ class TestCreate(backends.DatabaseTestCase):
         cloud = self.cloud()
         self.assertRaises(exception.StackExists, self.stack, "web", [cloud])
         # Nothing of the attempt is left.
-        self.assertEqual({}, db_clouds.count_members(self.ctx, [cloud.id]))
+        self.assertEqual(
+            {}, {c: use.members for c, use in db_clouds.count_use(self.ctx, [cloud.id]).items()}
+        )
         self.assertEqual(1, len(self.events(type="stack.create")))
         self.stack("web", project="blue")
         self.stack("Web")

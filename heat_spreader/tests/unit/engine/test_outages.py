@@ -275,7 +275,7 @@ class TestPlanned(world.WorldTest):
 
     def units_in(self, name="cloud3"):
         cloud = self.world.cloud(name)
-        return db_clouds.count_units(self.world.ctx, [cloud.id])[cloud.id]
+        return db_clouds.count_use(self.world.ctx, [cloud.id])[cloud.id].units
 
     def test_drain_and_undrain_under_load(self):
         """The count is met at every moment, whatever a user asks for meanwhile."""
