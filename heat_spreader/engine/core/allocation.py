@@ -254,8 +254,8 @@ def allocate(
         for member in members:
             member.part = _part(member, count, unit * factor)
         min_clouds = 0  # every cloud with a weight has a unit, if there are any at all
-        divisor, target = 0, sum(max(member.part, _kept(member.bid)) for member in frozen)
-        target += sum(member.part for member in (sharing + leaving if by_priority else sharing))
+        wanting = frozen + sharing + (leaving if by_priority else [])
+        divisor, target = 0, sum(member.part for member in wanting)
     keeping = sum(_kept(member.bid) for member in frozen)
     seats = wanted = max(0, target - keeping)
     if surge is not None:

@@ -456,6 +456,13 @@ MORE_CASES = [
         options={"rounding": Rounding.CEIL},
     ),
     Case(
+        "ceil: what one in doubt holds above its part is not made up for",
+        4,
+        make_bids("1 0", "RF", held=(2, 2)),
+        (2, 2),
+        options={"rounding": Rounding.CEIL},
+    ),
+    Case(
         "ceil: failover",
         10,
         make_bids(".35 .35 .3", "RRX", held=(4, 4, 3), floor=(4, 4, None)),
