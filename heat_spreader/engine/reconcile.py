@@ -474,7 +474,8 @@ class Round:
         """Make sure of the claim before the first write, and store what a crash must not lose.
 
         A create leaves its time in the row before it is sent: whoever comes next looks for the tag
-        first, and so never creates twice.
+        first, and so never creates twice. Units that this round has found are stored before their Heat
+        stack is changed: after a change that failed nobody could tell any more that they run.
         """
         intents = {
             step.member: {"written_at": self._now(), "creating": True}
@@ -485,10 +486,15 @@ class Round:
             member_id: {**seen.get(member_id, {}), **intents.get(member_id, {})}
             for member_id in seen.keys() | intents.keys()
         }
+        known = {member.id: member.confirmed for member in self._stack.members}
+        found = any(
+            seen.get(step.member, {}).get("confirmed", 0) > known[step.member]
+            for step in decided.steps
+        )
         now = time.monotonic()
         # Until then our own clock answers for the claim, before each write and at the end.
         stale = now - self._renewed > self._settings.claim_lease / 3
-        if not (stale or intents):
+        if not (stale or intents or found):
             return
         if stale:
             if not db_rounds.renew_claim(self._ctx, self._stack, self._settings.claim_lease):

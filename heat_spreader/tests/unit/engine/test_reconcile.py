@@ -1657,6 +1657,26 @@ class TestCrash(Crash):
         counts = [int(s.body["parameters"]["count"]) for s in self.heats["cloud1"].asked("PATCH")]
         self.assertEqual([12, 6, 12], counts)
 
+    def test_what_a_round_has_found_is_stored_before_it_is_changed(self):
+        """Units of a lost answer to a create, and then a raise of which nobody was left to tell."""
+        web = self.world.create_stack("1 0", count=2)
+        self.heats["cloud1"].fault("lose", method="POST")
+        self.engine.look()
+        self.engine.reconcile(web)
+        self.heats["cloud1"].heal()
+        self.clock.advance(5)
+        self.heats["cloud1"].fail("UPDATE", "no valid host was found", times=1)
+        self.world.change(web, count=10)
+
+        def die(when, what):
+            if (when, what.split()[0]) == ("after", "PATCH"):
+                raise world.Killed
+
+        self.engine.look()
+        with self.world.watched(die):
+            self.assertRaises(world.Killed, self.engine.reconcile, web)
+        self.assertEqual(2, self.world.members(web)["cloud1"].confirmed)
+
     def test_drift(self):
         def drift(stack):
             name = self.world.row(stack).name
