@@ -505,7 +505,10 @@ class Round:
         if not db_rounds.save_members(self._ctx, self._stack, rows, self._events):
             raise ClaimLost
         if intents:
-            self._content = db_stacks.get_stack(self._ctx, self._stack.id, None)
+            try:
+                self._content = db_stacks.get_stack(self._ctx, self._stack.id, None)
+            except exception.StackNotFound:
+                raise ClaimLost from None
         self._stored = rows
         self._events = []
 

@@ -20,6 +20,9 @@ import collections
 from concurrent import futures
 import contextlib
 import functools
+import logging
+
+import fixtures
 
 from heat_spreader.db import events as db_events
 from heat_spreader.db import rounds as db_rounds
@@ -1815,6 +1818,23 @@ class TestManyEngines(world.WorldTest):
         self.assertTrue(slow)
         self.assertEqual(before + 2, self.writes())
         self.assertEqual((12, 8), self.world.units())
+
+    def test_gone_by_the_time_its_template_is_read(self):
+        web = self.world.create_stack(".6 .4")
+        self.engine.look()
+
+        def meanwhile(when, what):
+            if (when, what) == ("before", "get_stack"):
+                self.clock.advance(self.world.lease + 1)
+                self.world.change(web, deleting=True)
+                self.world.until(lambda: self.world.stack(web) is None, self.other)
+
+        logged = self.useFixture(fixtures.FakeLogger("heat_spreader", level=logging.ERROR))
+        with self.world.watched(meanwhile):
+            self.engine.reconcile(web)
+        self.assertEqual("", logged.output)
+        self.assertIsNone(self.world.stack(web))
+        self.assertEqual(0, self.world.live())
 
     def test_both_try_all_the_time(self):
         """Whatever the one is about to do, the other one tries to have a round of its own."""
