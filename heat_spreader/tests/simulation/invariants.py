@@ -91,7 +91,8 @@ class Watch:
         fresh = 0
         if row is not None and not known.deleting:
             held = {member.cloud: member.held for member in row.members}
-            fresh = sum(self.world.allocate(row, held).shares.values())
+            # Units over the count, as minimums and clouds in doubt may make them, are nobody's wish.
+            fresh = min(row.count, sum(self.world.allocate(row, held).shares.values()))
         known.coming = fresh
         known.target = min(known.target, fresh)
         known.guarded = min(known.guarded, known.target)
@@ -216,8 +217,9 @@ class Watch:
         if out > known.out and known.changed < task.moment:
             there = [m for m in last.members if m.cloud not in out and not m.leaving]
             # Let pass: a minimum goes before a floor, and one that was not served is served first when its
-            # cloud can be raised again in the moment in which others go out.
-            if not any(m.minimum > m.held for m in there):
+            # cloud can be raised again in the moment in which others go out; and what the brake alone
+            # keeps above the target goes with it.
+            if not (any(m.minimum > m.held for m in there) or last.ledger.get("excess")):
                 for m in there:
                     runs = min(m.confirmed, m.share or 0, self._sure_in(m.cloud, row.name))
                     known.floors[m.cloud] = max(known.floors.get(m.cloud, 0), runs)
@@ -322,7 +324,7 @@ class Watch:
             if moment < task.moment - self._stale:
                 break
         if stack.busy:
-            if self.world.schedule.now - stack.since >= self.world.settings.update_deadline:
+            if world.schedule.now - stack.since >= world.settings.update_deadline - self._stale:
                 return  # it is stuck, and the users of its stack want it to be sent again
             self.fail("trespass", f"PATCH {path} to {units} during {stack.action}_{stack.status}")
         elif stack.status == "COMPLETE" and stack.count == units:

@@ -208,19 +208,10 @@ class _Scenario:
         world.tell("-", "nothing fails any more")
         if not any(engine.process.alive for engine in world.engines):
             self._begin("host1", 99)
-        # What users chose to have left alone, they now have repaired.
-        for row in world.stacks():
-            chosen = (row.on_drift, row.on_missing, row.failback)
-            if not row.deleting and chosen != ("heal", "recreate", "auto"):
-                world.tell("user", "repair", row.name)
-                world.update_stack(
-                    row.id,
-                    {"on_drift": "heal", "on_missing": "recreate", "failback_mode": "auto"},
-                )
-                world.retry_stack(row.id)
         quiet = world.schedule.now
         why = ""
         while world.schedule.now < quiet + BOUND:
+            self._repair()
             world.schedule.run(world.schedule.now + 2.0)
             self._settle_conflicts()
             why = self.watch.settled()
@@ -242,6 +233,19 @@ class _Scenario:
             if self.watch.writes != writes or why:
                 self.watch.fail("rest", f"it does not stay at rest: {why}")
                 raise harness.Violation(str(world.schedule.trouble))
+
+    def _repair(self) -> None:
+        """What users chose to have left alone, they now have repaired; in stacks made late, too."""
+        world = self.world
+        for row in world.stacks():
+            chosen = (row.on_drift, row.on_missing, row.failback)
+            if not row.deleting and chosen != ("heal", "recreate", "auto"):
+                world.tell("user", "repair", row.name)
+                world.update_stack(
+                    row.id,
+                    {"on_drift": "heal", "on_missing": "recreate", "failback_mode": "auto"},
+                )
+                world.retry_stack(row.id)
 
     def _settle_conflicts(self) -> None:
         """What others did twice is left to people; here they see to it."""
