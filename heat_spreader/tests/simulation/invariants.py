@@ -224,6 +224,9 @@ class Watch:
                     runs = min(m.confirmed, m.share or 0, self._sure_in(m.cloud, row.name))
                     known.floors[m.cloud] = max(known.floors.get(m.cloud, 0), runs)
             known.out, known.out_since = out, self.world.schedule.now
+        before = {m.cloud: m.share or 0 for m in last.members}
+        if any(before.get(m.cloud, 0) < min(m.minimum, m.share or 0) for m in row.members):
+            known.floors = {}  # a minimum goes before them, too, when its cloud is in sight again
         clouds = self.world.clouds()
         for m in row.members:
             floor = known.floors.get(m.cloud, 0)
