@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import json as jsonlib
+import math
 import re
 import time
 import types
@@ -87,6 +88,10 @@ class HeatError(Exception):
         self.error_type = error_type
         self.quota = quota
         self.maybe_done = maybe_done
+
+
+class TooLate(Exception):
+    """Nothing was sent: once a token was there, the caller's right to write might have ended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -519,14 +524,19 @@ def _call(
     expect: int = 200,
     names_a_stack: bool = True,
     timeout: float | None = None,
+    not_after: float = math.inf,
 ) -> requests.Response:
     """Ask Heat once.
 
     Never again by itself: a repeated PATCH is a second update, which cancels the first one, and a
     repeated POST a second Heat stack. No redirect is followed: our token is for this host only.
+
+    :param not_after: on the clock ``time.monotonic``; see ``TooLate``
     """
     started = time.monotonic()
     authenticate(cloud)  # on its own, so that its failure is never taken for a lost write
+    if time.monotonic() > not_after:
+        raise TooLate
     try:
         response = cloud.request(
             path,
@@ -737,11 +747,14 @@ def create_stack(
     parameters: Mapping[str, typing.Any],
     tags: Sequence[str],
     timeout_mins: int | None = None,
+    not_after: float = math.inf,
 ) -> str:
     """Create a Heat stack and return its id.
 
     When a Heat stack of this name with all of these tags is there already, it is an earlier request
     of ours that we took for lost: its id is returned.
+
+    :raises TooLate: nothing was sent
     """
     body: dict[str, object] = {
         "stack_name": name,
@@ -753,7 +766,15 @@ def create_stack(
         environment=environment, files=files, tags=_joined(tags), timeout_mins=timeout_mins
     )
     try:
-        response = _call(cloud, "POST", "/stacks", json=body, expect=201, names_a_stack=False)
+        response = _call(
+            cloud,
+            "POST",
+            "/stacks",
+            json=body,
+            expect=201,
+            names_a_stack=False,
+            not_after=not_after,
+        )
     except HeatError as exc:
         if exc.error_type != "StackExists" or not tags:
             raise
@@ -780,6 +801,7 @@ def resize(
     timeout_mins: int | None = None,
     *,
     with_template: bool = False,
+    not_after: float = math.inf,
 ) -> None:
     """Set the count parameter and nothing else; Heat keeps template, parameters and tags.
 
@@ -790,26 +812,39 @@ def resize(
 
     :param with_template: send Heat the template it has. Without convergence it takes no update of
         one that failed before its first update, in its creation or in a check, unless it is given one
+    :raises TooLate: nothing was sent
     """
     body: dict[str, typing.Any] = {"parameters": {count_parameter: count}}
     body |= _optional(timeout_mins=timeout_mins)
     if with_template:
         response = _call(cloud, "GET", _path(name, heat_stack_id, "template"))
         body["template"] = _read(response, dict)
-    _call(cloud, "PATCH", _path(name, heat_stack_id), json=body, expect=202)
+    path = _path(name, heat_stack_id)
+    _call(cloud, "PATCH", path, json=body, expect=202, not_after=not_after)
 
 
-def delete_stack(cloud: adapter.Adapter, name: str, heat_stack_id: str) -> None:
-    """Have the Heat stack deleted; one that is gone already is fine."""
+def delete_stack(
+    cloud: adapter.Adapter, name: str, heat_stack_id: str, not_after: float = math.inf
+) -> None:
+    """Have the Heat stack deleted; one that is gone already is fine.
+
+    :raises TooLate: nothing was sent
+    """
+    path = _path(name, heat_stack_id)
     try:
-        _call(cloud, "DELETE", _path(name, heat_stack_id), expect=204)
+        _call(cloud, "DELETE", path, expect=204, not_after=not_after)
     except HeatError as exc:
         if exc.outcome is not Outcome.MISSING:
             raise
 
 
-def check_stack(cloud: adapter.Adapter, name: str, heat_stack_id: str) -> None:
-    """Have Heat compare its records with what exists; the result shows in the stack's status."""
+def check_stack(
+    cloud: adapter.Adapter, name: str, heat_stack_id: str, not_after: float = math.inf
+) -> None:
+    """Have Heat compare its records with what exists; the result shows in the stack's status.
+
+    :raises TooLate: nothing was sent
+    """
     path = _path(name, heat_stack_id, "actions")
-    response = _call(cloud, "POST", path, json={"check": None})
+    response = _call(cloud, "POST", path, json={"check": None}, not_after=not_after)
     _read(response, lambda answer: None)  # it is "null"; a login page is not even that

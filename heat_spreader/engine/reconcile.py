@@ -515,12 +515,9 @@ class Round:
     def _apply(self, member: models.Member, step: plan.Step) -> Columns:
         """Carry out one step in one cloud; a refusal is data, not an exception."""
         try:
-            connection = self._connection(member)  # may take its time, for a new token
-            # A process that was stopped for a while must not write after its lease.
-            spent = time.monotonic() - self._renewed
-            if spent + self._settings.timeout > self._settings.claim_lease:
-                raise ClaimLost
-            columns = self._write(connection, member, step)
+            columns = self._write(self._connection(member), member, step)
+        except heat.TooLate:
+            raise ClaimLost from None
         except heat.HeatError as error:
             return self._failed(member, error, step.action, step)
         self._observer.hurry(member.cloud_id)
@@ -539,6 +536,8 @@ class Round:
     def _write(self, connection: Any, member: models.Member, step: plan.Step) -> Columns:
         stack = self._stack
         heat_stack_id = self._after_reading(member, "heat_stack_id") or ""
+        # A process that stood still, or waited for a token, must not write after its lease.
+        not_after = self._renewed + self._settings.claim_lease - self._settings.timeout
         if step.action is plan.Action.CREATE:
             content = self._content
             assert content is not None  # noqa: S101 - read before the first write
@@ -557,6 +556,7 @@ class Round:
                     observe.member_tag(member.id),
                 ],
                 timeout_mins=stack.timeout_mins,
+                not_after=not_after,
             )
             return {
                 "heat_stack_id": heat_id,
@@ -568,10 +568,10 @@ class Round:
                 "missing_since": None,
             }
         if step.action is plan.Action.DELETE:
-            heat.delete_stack(connection, stack.name, heat_stack_id)
+            heat.delete_stack(connection, stack.name, heat_stack_id, not_after)
             return {"heat_status": "DELETE_IN_PROGRESS", "confirmed": 0, "deleting": True}
         if step.action is plan.Action.CHECK:
-            heat.check_stack(connection, stack.name, heat_stack_id)
+            heat.check_stack(connection, stack.name, heat_stack_id, not_after)
             return {"heat_status": "CHECK_IN_PROGRESS", "check_asked": False}
         heat.resize(
             connection,
@@ -582,6 +582,7 @@ class Round:
             timeout_mins=stack.timeout_mins,
             with_template=self._after_reading(member, "heat_status")
             in ("CREATE_FAILED", "CHECK_FAILED"),
+            not_after=not_after,
         )
         columns: Columns = {
             "heat_status": "UPDATE_IN_PROGRESS",

@@ -55,7 +55,7 @@ from heat_spreader.tests.simulation import schedule
 
 NOUNS = (db_brakes, db_clouds, db_engines, db_events, db_rounds, db_stacks)
 # Modules that wait, measure time or draw lots.
-TIMED = (db_api, lanes, observe, reconcile, service)
+TIMED = (db_api, spreader_heat, lanes, observe, reconcile, service)
 # Long after now, so that no time of this machine can be taken for one of the simulation.
 BEGINNING = datetime.datetime(2100, 1, 1)
 TAG, MEMBER_TAG = observe.TAG, "heat-spreader-member-"

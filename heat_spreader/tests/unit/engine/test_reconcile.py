@@ -942,16 +942,9 @@ class TestRepair(world.WorldTest):
         self.world.settle(web, self.engine)
         self.assertEqual((6, 2, 2), self.world.units())
 
-    def ask_for_a_check(self, web):
-        members = {member.id: {"check_asked": True} for member in self.world.row(web).members}
-        claim = db_rounds.claim_stack(self.world.ctx, web, "a user", 60)
-        db_rounds.save_round(
-            self.world.ctx, claim.stack, values={}, members=members, events=(), due_in=0
-        )
-
     def test_a_check_that_finds_nothing(self):
         web = self.created()
-        self.ask_for_a_check(web)
+        self.world.ask_for_a_check(web)
         self.engine.work()
         self.assertEqual(3, len(self.world.asked("POST", path="/actions")))
         self.world.settle(web, self.engine)
@@ -967,7 +960,7 @@ class TestRepair(world.WorldTest):
         ):
             web = self.created(name=drift, on_drift=drift)
             self.heats["cloud2"].fail("CHECK", "resources.group[1]: it is gone", times=1)
-            self.ask_for_a_check(web)
+            self.world.ask_for_a_check(web)
             self.world.run(self.engine, seconds=4)
             self.assertEqual(1, len(self.world.events(web, "member.failed")), drift)
             self.world.settle(web, self.engine)
@@ -980,7 +973,7 @@ class TestRepair(world.WorldTest):
             heat.convergence = False
         web = self.created()
         self.heats["cloud2"].fail("CHECK", "resources.group[1]: it is gone", times=1)
-        self.ask_for_a_check(web)
+        self.world.ask_for_a_check(web)
         self.world.settle(web, self.engine)
         self.assertEqual("ACTIVE", self.world.row(web).status)
         self.assertEqual(1, len(self.world.asked("PATCH")))
@@ -990,10 +983,10 @@ class TestRepair(world.WorldTest):
     def test_a_check_that_finds_it_put_right(self):
         web = self.created(on_drift="report")
         self.heats["cloud2"].fail("CHECK", "resources.group[1]: it is gone", times=1)
-        self.ask_for_a_check(web)
+        self.world.ask_for_a_check(web)
         self.world.settle(web, self.engine)
         self.assertEqual("DEGRADED", self.world.row(web).status)
-        self.ask_for_a_check(web)
+        self.world.ask_for_a_check(web)
         self.world.settle(web, self.engine)
         self.assertEqual("ACTIVE", self.world.row(web).status)
         self.assertEqual([], self.world.asked("PATCH"))
@@ -1818,6 +1811,26 @@ class TestManyEngines(world.WorldTest):
         self.assertTrue(slow)
         self.assertEqual(before + 2, self.writes())
         self.assertEqual((12, 8), self.world.units())
+
+    def test_superseded_between_two_requests(self):
+        """What Heat sends along takes longer than the lease."""
+        web = self.world.create_stack(".6 .4")
+        self.world.settle(web, self.engine)
+        self.heats["cloud1"].fail("CHECK", "resources.group[1]: it is gone", times=1)
+        self.world.ask_for_a_check(web)
+        slow = []
+
+        def template(request, proceed):
+            slow.append(request.path)
+            self.heats["cloud1"].heal()
+            self.clock.advance(self.world.lease + 1)
+            self.world.settle(web, self.other)
+            return proceed()
+
+        self.heats["cloud1"].fault(template, method="GET", path="/template$")
+        self.world.until(lambda: slow, self.engine)
+        self.assertEqual(1, len(self.world.asked("PATCH")))
+        self.assertEqual((6, 4), self.world.units())
 
     def test_gone_by_the_time_its_template_is_read(self):
         web = self.world.create_stack(".6 .4")

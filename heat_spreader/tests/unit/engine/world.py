@@ -252,6 +252,7 @@ class World(fixtures.Fixture):
                 if next(iter(inspect.signature(function).parameters), None) == "ctx":
                     self._patch(f"{noun.__name__}.{name}", self._watched(name, function))
         self._patch("heat_spreader.db.api.now", self.clock.now)
+        self._patch("heat_spreader.engine.heat.time", self.clock)
         self._patch("heat_spreader.engine.reconcile.time", self.clock)
         self._patch("heat_spreader.engine.observe.time", self.clock)
         self.useFixture(self._site)
@@ -405,6 +406,14 @@ class World(fixtures.Fixture):
 
     def leave(self, stack_id: str, *names: str) -> None:
         self.change(stack_id, members={n: {"leaving": True, "weight": "0"} for n in names})
+
+    def ask_for_a_check(self, stack_id: str) -> None:
+        members = {member.id: {"check_asked": True} for member in self.row(stack_id).members}
+        claim = db_rounds.claim_stack(self.ctx, stack_id, "a user", 60)
+        assert claim is not None
+        db_rounds.save_round(
+            self.ctx, claim.stack, values={}, members=members, events=(), due_in=0
+        )
 
     # --- what is -----------------------------------------------------------------------------------
 
