@@ -18,6 +18,7 @@ the site's own Keystone is asked for a trust, for which the caller's token is ne
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import ssl
 from typing import Any
 import urllib.parse
 
@@ -178,11 +179,20 @@ class Keeper:
             raise exception.Invalid(
                 reason=f"credentials.timeout: at most {self._conf.tenants.max_timeout} seconds"
             )
-        if "cacert" in settings and "-----BEGIN CERTIFICATE-----" not in settings["cacert"]:
+        if "cacert" in settings and not _is_pem(settings["cacert"]):
             raise exception.Invalid(
                 reason="credentials.cacert: this is no certificate in PEM form, which begins with "
                 "'-----BEGIN CERTIFICATE-----'"
             )
+
+
+def _is_pem(text: str) -> bool:
+    """Whether an engine can trust this authority; else it would only notice when it connects."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _columns(

@@ -192,6 +192,7 @@ class _Row:
 
     outcome: Outcome
     why: str  # the sentence a person reads
+    advice: str = ""  # and what that person can do, after what was said
     quota: bool = False
 
     def matches(self, answer: _Answer) -> bool:
@@ -212,6 +213,8 @@ _TABLE = (
         exc=(ksa_exceptions.SSLError,),
         outcome=Outcome.UNREACHABLE,
         why="{who} cannot be trusted over TLS",
+        advice="Its certificate has to be for this host name, of today, and by an authority that is "
+        "public or given as 'cacert' {where}",
     ),
     _Row(
         # keystoneauth gives this for a read timeout too: the request may well have arrived.
@@ -381,6 +384,8 @@ def classify(
         detail += f" (HTTP {answer.status})"
     if answer.said:
         detail += f": {answer.said}"
+    if row.advice:
+        detail += f". {row.advice.format(where=where)}"
     return HeatError(
         row.outcome,
         detail,

@@ -26,7 +26,10 @@ import time
 import typing
 import urllib.error
 
+import fixtures
 from oslotest import base as oslotest_base
+
+from heat_spreader.tests.functional import tls
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "sandbox"))
@@ -450,6 +453,139 @@ class Tenants:
 class ConvergenceOn(Tenants, oslotest_base.BaseTestCase):
     convergence = "on"
     base_port = 22400
+
+    # TLS, which is the same to both kinds of Heat
+
+    def serve_over_tls(self) -> None:
+        """Keystone and the second Heat with certificates of a private authority, as a region."""
+        self.authority = tls.Authority("ours")
+        self.files = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.good = self.authority.issue(self.files / "good.pem")
+        fronts = []
+        for port, behind in ((80, self.box.cloud("2").keystone), (81, self.box.cloud("2").heat)):
+            front = tls.Front(self.base_port + port, behind.port, self.good)
+            self.addCleanup(front.stop)
+            fronts.append(front)
+        self.keystone_front, self.heat_front = fronts
+        operator = self.login("admin")
+        if "RegionTLS" not in [each["id"] for each in operator.call("GET", "/regions")["regions"]]:
+            operator.call("POST", "/regions", {"region": {"id": "RegionTLS"}})
+        operator.ensure(
+            "endpoint",
+            {
+                "service_id": operator.ensure(
+                    "service", {"type": "orchestration", "name": "heat"}
+                ),
+                "region_id": "RegionTLS",
+                "interface": "public",
+            },
+            url=f"{self.heat_front.url}/v1/%(tenant_id)s",
+        )
+
+    def over_tls(self, **more: object) -> dict[str, typing.Any]:
+        """What is handed over for a cloud behind TLS."""
+        address = {"auth_url": f"{self.keystone_front.url}/v3"}
+        return {"region": "RegionTLS", "credentials": {**self.password(), **address, **more}}
+
+    def change(self, **credentials: object) -> dict[str, typing.Any]:
+        """Hand over other credentials, and wait until they were tried."""
+        checked = self.cloud()["access_checked_at"]
+        self.caller.call("PATCH", f"/v1/clouds/{self.name}", self.over_tls(**credentials))
+        return self.tried(after=checked)
+
+    def test_a_private_authority(self) -> None:
+        self.serve_over_tls()
+        said = "Keystone cannot be trusted over TLS: "
+        todo = "by an authority that is public or given as 'cacert' registered for this cloud"
+        nothing = dict.fromkeys(EVERYTHING, None) | {"authenticate": False}
+        cloud = self.register("password", **self.over_tls())
+        for wrong in ("untold", "another"):
+            if wrong == "another":
+                cloud = self.change(cacert=tls.Authority("theirs").pem)
+            self.assertEqual(nothing, self.works(cloud))
+            detail = cloud["access"]["authenticate"]["detail"]
+            self.assertTrue(detail.startswith(said), detail)
+            self.assertIn("certificate verify failed", detail)
+            self.assertTrue(detail.endswith(todo), detail)
+            self.assertEqual([f"authenticate: {detail}"], cloud["warnings"])
+        cloud = self.change(cacert=self.authority.pem)
+        self.assertEqual(EVERYTHING, self.works(cloud), cloud["access"])
+        self.assertEqual([], cloud["warnings"])
+        self.assertIs(False, cloud["insecure"])
+        self.create(2)
+        self.count(2)
+        self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 4})
+        self.count(4)
+
+    def test_a_certificate_that_turns_wrong_is_an_outage(self) -> None:
+        self.serve_over_tls()
+        self.register("password", **self.over_tls(cacert=self.authority.pem))
+        other = {"name": f"{self.name}-other", "kind": "password", "region": "RegionOne"}
+        self.caller.call("POST", "/v1/clouds", {**other, "credentials": self.password()})
+        self.addCleanup(self.caller.call, "DELETE", f"/v1/clouds/{other['name']}")
+        members = [{"cloud": name, "weight": ".5"} for name in (self.name, other["name"])]
+        stack = {"name": self.name, "count": 4, "template": TEMPLATE, "members": members}
+        self.caller.call("POST", "/v1/stacks", {**stack, "failover": {"toleration": 0}})
+        self.addCleanup(self.delete)
+        self.count(2)
+        self.addCleanup(self.heat_front.show, self.good)
+        self.heat_front.show(self.authority.issue(self.files / "old.pem", days=0))
+        self.assertIn("Heat cannot be trusted over TLS", self.verdict("unreachable"))
+        survivor = self.box.cloud("1")
+        self.until(lambda: self.caller.in_heat(survivor, self.name), lambda units: units == 4)
+        self.heat_front.show(self.good)
+        self.verdict("healthy")
+
+    def test_each_cloud_has_its_own_patience(self) -> None:
+        self.serve_over_tls()
+        self.heat_front.delay = 1.2
+        mine = {"cacert": self.authority.pem, "timeout": 0.5}
+        cloud = self.register("password", **self.over_tls(**mine))
+        self.assertIs(True, cloud["access"]["endpoint"]["ok"])
+        for step in ("list", "resize", "create"):
+            self.assertIn("did not answer in time", cloud["access"][step]["detail"])
+        cloud = self.change(cacert=self.authority.pem, timeout=30)
+        self.assertEqual(EVERYTHING, self.works(cloud), cloud["access"])
+
+    def test_an_authority_is_not_asked_for_only_where_the_operator_allows_it(self) -> None:
+        self.serve_over_tls()
+        unchecked = {"name": self.name, "kind": "password", **self.over_tls(insecure=True)}
+        admin = spreader.Caller(self.box, "admin")
+
+        def refused(caller: spreader.Caller) -> tuple[int, str]:
+            try:
+                caller.call("POST", "/v1/clouds", unchecked)
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+            raise AssertionError("the cloud was registered")
+
+        code, said = refused(self.caller)
+        self.assertEqual(403, code, said)
+        code, said = refused(admin)
+        self.assertEqual(400, code, said)
+        self.assertIn("hand over that of its authority as 'cacert'", said)
+
+        def restart(*, allowed: bool) -> None:
+            self.service.stop()
+            allow = {"tenants": {"allowed_networks": "127.0.0.1/32", "allow_insecure": allowed}}
+            self.service.configure({**SETTINGS, **allow})
+            self.service.start()
+
+        self.addCleanup(restart, allowed=False)
+        restart(allowed=True)
+        self.assertEqual(403, refused(self.caller)[0])
+        cloud = self.register("password", admin, **self.over_tls(insecure=True))
+        self.assertEqual(EVERYTHING, self.works(cloud), cloud["access"])
+        # For everybody who sees it, wherever.
+        admin.call("PATCH", f"/v1/clouds/{self.name}", {"shared": True})
+        for caller in (admin, self.caller):
+            listed = caller.call("GET", "/v1/clouds")["clouds"]
+            for seen in (*listed, self.cloud(caller)):
+                if seen["name"] == self.name:
+                    self.assertIs(True, seen["insecure"])
+                    warning = "The TLS certificates of this cloud are not checked."
+                    self.assertIn(warning, seen["warnings"])
+            self.assertIn(self.name, [seen["name"] for seen in listed])
 
 
 class ConvergenceOff(Tenants, oslotest_base.BaseTestCase):
