@@ -24,6 +24,8 @@ import copy
 import dataclasses
 import datetime
 import hashlib
+import http.client
+import io
 import os
 import pathlib
 import socket
@@ -54,8 +56,12 @@ from heat_spreader.engine.core import values
 
 LOG = log.getLogger(__name__)
 
-# The largest answer we hold in memory: a page of 500 Heat stacks takes about 300 kB.
-LARGEST_ANSWER = 32 * 1024 * 1024
+# The largest answer that is read, and the most that is held of the answers of one cloud together, in
+# bytes: a page of 500 Heat stacks takes about 300 kB. As text in Python it may take eight times as much.
+LARGEST_ANSWER = 4 * 1024 * 1024
+MOST_AT_ONCE = 2 * LARGEST_ANSWER
+# The most values in an answer, since each takes a hundred bytes when it is read: such a page has 12 000.
+MOST_VALUES = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -446,10 +452,11 @@ class _Session(ksa_session.Session):
 
 
 class _Transport(ksa_session.TCPKeepAliveAdapter):
-    """Reads the body of an answer within the timeout and a limit of size.
+    """Reads the whole answer within the timeout and within limits of size.
 
     The timeout of the libraries is for one read of the socket, so a server that sends a byte now
-    and then could hold a thread for ever, and one that sends without end all memory.
+    and then could hold a thread for ever, and one that sends without end all memory. One transport
+    is for one cloud.
     """
 
     def __init__(
@@ -457,12 +464,13 @@ class _Transport(ksa_session.TCPKeepAliveAdapter):
     ) -> None:
         """:param permits: whether an address may be connected to; None: all"""
         self._permits = permits
+        self._lock = threading.Lock()
+        self._held = 0  # bytes of bodies that are being read
         super().__init__(**kwargs)
 
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        if self._permits is not None:
-            self.poolmanager.pool_classes_by_scheme = _guarded_pools(self._permits)
+        self.poolmanager.pool_classes_by_scheme = _pools(self._permits)
 
     def send(  # type: ignore[override]
         self,
@@ -473,41 +481,105 @@ class _Transport(ksa_session.TCPKeepAliveAdapter):
     ) -> requests.Response:
         response = super().send(request, stream=True, timeout=timeout, **kwargs)
         try:
-            response._content = self._body(response, timeout)
+            response._content = self._body(response)
         except BaseException:
             response.close()  # the rest of the body must not be taken for the next answer
             raise
         response._content_consumed = True
         return response
 
-    def _body(self, response: requests.Response, timeout: float | None) -> bytes:
-        deadline = time.monotonic() + (timeout or float("inf"))
+    def _body(self, response: requests.Response) -> bytes:
         body = bytearray()
         try:
             while chunk := response.raw.read1(65536, decode_content=True):
                 body += chunk
-                if len(body) > LARGEST_ANSWER:
-                    raise requests.exceptions.RequestException(
-                        f"the answer is larger than {LARGEST_ANSWER} bytes",
-                        request=response.request,
-                    )
-                if time.monotonic() > deadline:
-                    raise requests.exceptions.ReadTimeout(request=response.request)
+                self._hold(len(chunk))
+                if len(body) > LARGEST_ANSWER or self._held > MOST_AT_ONCE:
+                    raise _too_much(response, f"the answer is larger than {LARGEST_ANSWER} bytes")
+            if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+                raise _too_much(response, f"the answer holds more than {MOST_VALUES} values")
+            return bytes(body)
         except urllib3.exceptions.ReadTimeoutError as exc:
             raise requests.exceptions.ReadTimeout(exc, request=response.request) from exc
         except urllib3.exceptions.DecodeError as exc:
             raise requests.exceptions.ContentDecodingError(exc, request=response.request) from exc
         except urllib3.exceptions.HTTPError as exc:
             raise requests.exceptions.ConnectionError(exc, request=response.request) from exc
-        return bytes(body)
+        finally:
+            self._hold(-len(body))
+
+    def _hold(self, size: int) -> None:
+        with self._lock:
+            self._held += size
 
 
-def _guarded_pools(permits: Callable[[str], bool]) -> dict[str, typing.Any]:
+def _too_much(response: requests.Response, what: str) -> Exception:
+    return requests.exceptions.RequestException(what, request=response.request)
+
+
+class _Timely(http.client.HTTPResponse):
+    """An answer that is here within the timeout of its request from the first byte to the last."""
+
+    def __init__(self, sock: socket.socket, *args: typing.Any, **kwargs: typing.Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        timeout = sock.gettimeout()
+        if timeout is not None:
+            self.fp = io.BufferedReader(_Until(time.monotonic() + timeout, sock, self.fp.detach()))
+
+
+class _Until(io.RawIOBase):
+    """What comes from a socket before a moment of the monotonic clock.
+
+    It is asked at every read, of a head as well as of a body: also one header a minute, or "100
+    Continue" again and again, ends.
+    """
+
+    def __init__(self, deadline: float, sock: socket.socket, source: io.RawIOBase) -> None:
+        self._deadline = deadline
+        self._socket = sock
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: typing.Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._socket.settimeout(left)
+        return self._source.readinto(buffer)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _pools(permits: Callable[[str], bool] | None) -> dict[str, typing.Any]:
     """Connection pools that ask about the very address before they knock at it.
 
     To resolve a name first and to connect to the name later would be two questions, and whoever owns
     the name may answer them differently.
+
+    :param permits: whether an address may be connected to; None: all
     """
+
+    class Plain(urllib3.connection.HTTPConnection):
+        response_class = _Timely
+
+        def _new_conn(self) -> socket.socket:
+            return connect(self) if permits else super()._new_conn()
+
+    class Encrypted(urllib3.connection.HTTPSConnection):
+        response_class = _Timely
+
+        def _new_conn(self) -> socket.socket:
+            return connect(self) if permits else super()._new_conn()
+
+    class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class EncryptedPool(urllib3.connectionpool.HTTPSConnectionPool):
+        ConnectionCls = Encrypted
 
     def connect(connection: urllib3.connection.HTTPConnection) -> socket.socket:
         host, port = connection._dns_host, connection.port
@@ -520,7 +592,7 @@ def _guarded_pools(permits: Callable[[str], bool]) -> dict[str, typing.Any]:
                 exc,  # type: ignore[arg-type]
             ) from exc
         addresses = [str(entry[4][0]) for entry in found]
-        refused = [address for address in addresses if not permits(address)]
+        refused = [address for address in addresses if permits and not permits(address)]
         if refused or not addresses:
             raise heat.HeatError(
                 values.Outcome.REFUSING,
@@ -546,19 +618,5 @@ def _guarded_pools(permits: Callable[[str], bool]) -> dict[str, typing.Any]:
                 failure.__cause__ = exc
         assert failure is not None  # noqa: S101 - there was an address at least
         raise failure
-
-    class Plain(urllib3.connection.HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return connect(self)
-
-    class Encrypted(urllib3.connection.HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return connect(self)
-
-    class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class EncryptedPool(urllib3.connectionpool.HTTPSConnectionPool):
-        ConnectionCls = Encrypted
 
     return {"http": PlainPool, "https": EncryptedPool}

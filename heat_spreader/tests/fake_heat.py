@@ -18,6 +18,7 @@ both, so that it stays true. Clock, duration of work and faults are set from Pyt
 Nothing of the product is imported here.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import http.client
@@ -46,6 +47,14 @@ JSON = dict[str, typing.Any]
 
 class HangUp(Exception):
     """The connection is closed without an answer, after these bytes if there are any."""
+
+
+class Bytes(Exception):
+    """These pieces go over the wire as they come, whatever HTTP would have; then it is closed."""
+
+    def __init__(self, pieces: typing.Iterable[bytes]) -> None:
+        super().__init__()
+        self.pieces = pieces
 
 
 class Silence(Exception):
@@ -929,6 +938,10 @@ class Server:
             _Handler(connection, address, self)  # type: ignore[arg-type]
         except HangUp as exc:
             connection.sendall(b"".join(exc.args))
+        except Bytes as exc:
+            with contextlib.suppress(OSError):
+                for piece in exc.pieces:
+                    connection.sendall(piece)
         except OSError:
             pass
         except Silence:

@@ -427,6 +427,30 @@ class TestSockets(testtools.TestCase):
         self.assertEqual(Outcome.UNREACHABLE, error.outcome)
         self.assertLess(took, 5)
 
+    def test_a_heat_that_never_ends_the_head_of_its_answer(self):
+        def header_by_header():
+            yield b"HTTP/1.1 200 OK\r\n"
+            while True:
+                time.sleep(0.02)
+                yield b"X"
+
+        def over_and_over():
+            while True:
+                time.sleep(0.02)
+                yield b"HTTP/1.1 100 Continue\r\n\r\n"
+
+        for pieces in (header_by_header, over_and_over):
+
+            def drip(request, proceed, pieces=pieces):
+                raise fake_heat.Bytes(pieces())
+
+            self.heat.heal()
+            self.heat.fault(drip)
+            error, took = self.timed(heat.list_stacks, self.cloud, None, timeout=self.short)
+            self.assertEqual(Outcome.UNREACHABLE, error.outcome)
+            self.assertIn("did not answer in time", error.detail)
+            self.assertLess(took, 5)
+
     def test_a_heat_that_sends_without_end(self):
         self.useFixture(fixtures.MonkeyPatch("heat_spreader.engine.clouds.LARGEST_ANSWER", 10**6))
 
@@ -460,6 +484,52 @@ class TestSockets(testtools.TestCase):
         self.assertEqual(Outcome.SICK, error.outcome)
         self.assertIn("larger than 1000000 bytes", error.detail)
         self.assertLess(peak, 20 * 10**6)
+
+    def test_an_answer_of_very_many_values(self):
+        """Each takes a hundred bytes when it is read."""
+
+        def crowd(request, proceed):
+            body = b'{"stacks": [' + b"{}," * 10**6 + b"{}]}"
+            return webob.Response(body=body, content_type="application/json")
+
+        self.heat.fault(crowd)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        error = self.assertRaises(heat.HeatError, heat.list_stacks, self.cloud, None)
+        _, peak = tracemalloc.get_traced_memory()
+        self.assertEqual(Outcome.SICK, error.outcome)
+        self.assertIn("holds more than 100000 values", error.detail)
+        self.assertLess(peak, 20 * 10**6)
+
+    def test_large_answers_of_one_cloud_at_once(self):
+        self.useFixture(fixtures.MonkeyPatch("heat_spreader.engine.clouds.MOST_AT_ONCE", 10**6))
+        half = threading.Event()
+        self.addCleanup(half.set)
+
+        def large(request, proceed):
+            def pieces():
+                yield b" " * 600_000
+                half.wait(10)
+                yield b" " * 10
+
+            response = webob.Response(content_type="application/json", app_iter=pieces())
+            response.content_length = 600_010
+            return response
+
+        self.heat.fault(large)
+        errors = []
+
+        def ask():
+            error = self.assertRaises(heat.HeatError, heat.list_stacks, self.cloud, None)
+            errors.append(error.detail)
+            half.set()  # the first that is refused lets the other go on
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(1, sum("larger than" in error for error in errors), errors)
 
     def test_an_answer_that_breaks_off(self):
         def half(request, proceed):
