@@ -18,6 +18,7 @@ beyond its service type.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import copy
@@ -287,6 +288,12 @@ class Clouds:
             for key in list(self._connections):
                 if config_cloud in (None, key[0]):
                     del self._connections[key]
+
+    def keep(self, cloud_ids: Collection[str]) -> None:
+        """Forget the connections of clouds that are registered no more, and with them their secrets."""
+        with self._lock:
+            for cloud_id in self._registered.keys() - set(cloud_ids):
+                del self._registered[cloud_id]
 
     def _read(self) -> "_File":
         """clouds.yaml as it is now. While it is broken, as it was before."""

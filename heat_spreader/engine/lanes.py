@@ -16,6 +16,7 @@ is in doubt. What was put off has not reached the cloud.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Hashable
 from collections.abc import Mapping
 from concurrent import futures
@@ -118,7 +119,8 @@ class Lanes:
         stuck = {
             future
             for key, future in begun.items()
-            if future in waiting and self._lanes[jobs[key][0]].stuck()
+            # Only a lane in which nobody waits may be gone.
+            if future in waiting and (lane := self._lanes.get(jobs[key][0])) and lane.stuck()
         }
         # cancel() does nothing to what is on the wire. One that was cancelled is not waited for: it
         # would count as done only when a worker comes to it.
@@ -126,10 +128,23 @@ class Lanes:
 
     def _put_off(self, cloud_id: str, reason: str) -> PutOff:
         with self._lock:
-            lane = self._lanes[cloud_id]
+            lane = self._lanes.get(cloud_id)
+            if lane is None:
+                return PutOff(reason)
             lane.look(self._listing(cloud_id))
             lane.put_off += 1
             return PutOff(reason, lane.put_off - 1)
+
+    def keep(self, cloud_ids: Collection[str]) -> None:
+        """End the lanes of clouds that are registered no more, those in use when they are in use no more."""
+        with self._lock:
+            unused = [
+                self._lanes.pop(cloud_id)
+                for cloud_id in self._lanes.keys() - set(cloud_ids)
+                if not self._lanes[cloud_id].load
+            ]
+        for lane in unused:
+            lane.workers.shutdown(wait=False)
 
     def stop(self) -> None:
         """Send nothing more; what is on the wire is waited for by those who sent it."""

@@ -170,8 +170,8 @@ class Observer:
             lane.busy = True
             lane.wake.set()
 
-    def refresh(self) -> None:
-        """Start lanes for clouds that were registered, end those of clouds that are gone."""
+    def refresh(self) -> set[str]:
+        """Start lanes for clouds that were registered, end those of clouds that are gone; the ids of all."""
         ctx = context.engine_context()
         self._look_at_brakes(ctx)
         if ended := db_clouds.end_planned(ctx):
@@ -188,6 +188,8 @@ class Observer:
         self.metrics.keep(registered.keys())
         for cloud_id in set(self._lanes) - set(registered):
             self._lanes.pop(cloud_id).stop()
+        self._connections.keep(registered)
+        return set(registered)
 
     def _look_at_brakes(self, ctx: context.RequestContext) -> None:
         """Tell the operator when one is put on or taken off, whoever did it.

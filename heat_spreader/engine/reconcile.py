@@ -17,6 +17,7 @@ which observes and plans again; nothing is journalled.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
@@ -152,6 +153,10 @@ class Reconciler:
                 events=(),
                 due_in=self._settings.retry_interval,
             )
+
+    def keep(self, cloud_ids: Collection[str]) -> None:
+        """Keep nothing for clouds that are registered no more."""
+        self._lanes.keep(cloud_ids)
 
     def stop(self) -> None:
         """Send nothing more to any cloud: rounds in hand end with what they have."""

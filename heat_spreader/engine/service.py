@@ -191,7 +191,7 @@ class Engine(service.Service):
         self._endpoint = Endpoint(self._begin)
         self._listen()
         self.tg.add_timer(HEARTBEAT_INTERVAL, self._guarded, None, self._heartbeat)
-        self.tg.add_timer(REFRESH_INTERVAL, self._guarded, None, self._observer.refresh)
+        self.tg.add_timer(REFRESH_INTERVAL, self._guarded, None, self._refresh)
         self.tg.add_timer(TRIAL_INTERVAL, self._guarded, None, self._try_clouds)
         self.tg.add_timer(REVOKE_INTERVAL, self._guarded, None, self._agent.revoke_retired)
         if conf.notifications.enabled:
@@ -266,6 +266,12 @@ class Engine(service.Service):
             )
         else:
             LOG.info("The database answers again")
+
+    def _refresh(self) -> None:
+        """Observe what was registered, and keep nothing of clouds that were removed."""
+        cloud_ids = self._observer.refresh()
+        self._connections.keep(cloud_ids)
+        self._reconciler.keep(cloud_ids)
 
     def _heartbeat(self) -> None:
         ctx = context.engine_context()

@@ -220,3 +220,29 @@ class TestOperations(LanesTest):
         line = self.lanes(concurrency=8, max_in_progress=1)
         self.listings["east"] = listing("UPDATE_IN_PROGRESS")
         self.assertEqual({"a": 1}, line.run({"a": ("east", lambda: 1)}))
+
+
+class TestKeep(LanesTest):
+    def workers(self):
+        return sum(thread.name.startswith("work-") for thread in threading.enumerate())
+
+    def test_a_lane_ends_with_its_cloud(self):
+        before = self.workers()
+        line = self.lanes()
+        line.run({1: ("east", list), 2: ("west", list)})
+        line.keep(["west"])
+        for _ in range(1000):
+            if self.workers() == before + 1:
+                break
+            time.sleep(0.01)
+        self.assertEqual(before + 1, self.workers())
+        # One of that name gets another.
+        self.assertEqual({1: [], 2: []}, line.run({1: ("east", list), 2: ("west", list)}))
+
+    def test_one_in_use_goes_on_until_it_is_not(self):
+        line = self.lanes()
+        finish = self.hold(line)
+        line.keep([])
+        # It is still the same lane, in which two hang.
+        self.assertIsInstance(line.run({1: ("east", list)})[1], lanes.PutOff)
+        self.assertEqual([{1: "late"}, {1: "late"}], finish())

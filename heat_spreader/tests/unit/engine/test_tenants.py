@@ -12,8 +12,11 @@
 
 """Acting for projects: ways into their clouds, what they are good for, and where they must not lead."""
 
+import gc
 import pathlib
 import socket
+import time
+import weakref
 
 import fixtures as fixtures_lib
 from oslo_utils import uuidutils
@@ -31,6 +34,7 @@ from heat_spreader.db import credentials as db_credentials
 from heat_spreader.db import models
 from heat_spreader.engine import clouds
 from heat_spreader.engine import heat
+from heat_spreader.engine import service
 from heat_spreader.engine import tenants
 from heat_spreader.engine.core import values
 from heat_spreader.tests import fake_heat
@@ -114,6 +118,31 @@ class TestReach(TenantsTest):
         moved = db_clouds.update_cloud(self.ctx, cloud.id, {"region": "region-two"})
         heat.list_stacks(self.connections.reach(moved), None)
         self.assertEqual(1, len(self.site.heats["two"].requests))
+
+    def test_nothing_is_kept_of_a_cloud_that_was_removed(self):
+        key_file = str(pathlib.Path(self.useFixture(fixtures_lib.TempDir()).path) / "keys")
+        secret_store.add_key(key_file)
+        self.config.set("secrets", key_file=key_file)
+        self.config.set("tenants", allowed_networks=HERE)
+        self.useFixture(
+            fixtures_lib.MonkeyPatch("heat_spreader.engine.service.REFRESH_INTERVAL", 0.05)
+        )
+        self.store = secret_store.open_store(self.config.conf)
+        removed, kept = self.register("removed"), self.register("kept")
+        engine = service.Engine(self.config.conf, "fake://")
+        engine.start()
+        self.addCleanup(engine.stop)
+        connections = {
+            cloud.name: weakref.ref(engine._connections.reach(cloud)) for cloud in (removed, kept)
+        }
+        db_clouds.delete_cloud(self.ctx, removed.id)
+        for _ in range(200):
+            gc.collect()
+            if connections["removed"]() is None:
+                break
+            time.sleep(0.05)
+        self.assertIsNone(connections["removed"]())
+        self.assertIsNotNone(connections["kept"]())
 
     def test_credentials_that_are_just_being_replaced_are_no_refusal(self):
         cloud = self.register()
