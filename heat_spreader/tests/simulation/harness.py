@@ -695,6 +695,9 @@ class Connections:
         spreader_heat.authenticate(wire)  # type: ignore[arg-type]
         return wire
 
+    def keep(self, cloud_ids: Any) -> None:
+        pass  # no cloud is ever removed
+
 
 class _Service(service.Engine):
     """The real engine, but for what makes its parts, its timers and its place on the bus."""

@@ -224,9 +224,16 @@ class Watch:
                     runs = min(m.confirmed, m.share or 0, self._sure_in(m.cloud, row.name))
                     known.floors[m.cloud] = max(known.floors.get(m.cloud, 0), runs)
             known.out, known.out_since = out, self.world.schedule.now
-        before = {m.cloud: m.share or 0 for m in last.members}
-        if any(before.get(m.cloud, 0) < min(m.minimum, m.share or 0) for m in row.members):
-            known.floors = {}  # a minimum goes before them, too, when its cloud is in sight again
+        before = {m.cloud: m for m in last.members}
+        if any(
+            # A minimum goes before them, too, when its cloud is in sight again.
+            (before[m.cloud].share or 0) < min(m.minimum, m.share or 0)
+            # And units that were found make their cloud one of those that give and take.
+            or m.held > max(before[m.cloud].held, m.share or 0)
+            for m in row.members
+            if m.cloud in before
+        ):
+            known.floors = {}
         clouds = self.world.clouds()
         for m in row.members:
             floor = known.floors.get(m.cloud, 0)
