@@ -71,7 +71,7 @@ class BrakeTest(base.BaseTestCase):
         self.until(self.all_healthy, "all clouds are healthy")
         members = [{"cloud": name, "weight": "0.2"} for name in CLOUDS]
         body = {"name": self.name, "count": 10, "members": members}
-        self.caller.call("POST", "/v1/stacks", body | {"template": test_main_job.TEMPLATE})
+        self.caller.call("POST", "/v1/stacks", body | {"template": test_main_job.SLOW})
         self.until_counts(**dict.fromkeys(CLOUDS, 2))
         self.until_status("ACTIVE")
 

@@ -16,6 +16,7 @@ say; the service's own word is only waited for.
 """
 
 import collections.abc
+from concurrent import futures
 import contextlib
 import http.client
 import json
@@ -37,6 +38,21 @@ from heat_sandbox import spreader  # noqa: E402
 
 TEMPLATE = (TOP / "sandbox" / "web.yaml").read_text()
 WEIGHTS = {"cloud1": "0.6", "cloud2": "0.2", "cloud3": "0.2"}
+# Units that take a while before they run. In between it shows if others were taken away too soon.
+SLOW = """
+heat_template_version: 2021-04-16
+parameters:
+  count: {type: number, default: 0}
+resources:
+  units:
+    type: OS::Heat::ResourceGroup
+    properties:
+      count: {get_param: count}
+      resource_def:
+        type: OS::Heat::TestResource
+        properties:
+          action_wait_secs: {create: 4}
+"""
 # Units that Heat can find dead without a server behind them: each is a Heat stack of its own.
 NESTED = """
 heat_template_version: 2021-04-16
@@ -71,6 +87,7 @@ class Heat:
             account["auth_url"], account["username"], account["password"], account["project"]
         )
         self.url = f"{cloud.heat.url}/v1/{self._keystone.project_id}/stacks"
+        self._ids: dict[str, str] = {}
 
     def call(self, method: str, path: str = "", body: object = None) -> dict[str, typing.Any]:
         return identity.call(method, self.url + path, self._keystone.token, body)[0]
@@ -86,6 +103,27 @@ class Heat:
             if found["stack_status"].endswith("_COMPLETE"):
                 return int(found["parameters"]["count"])
         return None
+
+    def running(self, name: str) -> int:
+        """The units that run for sure: neither those being made nor those being taken away."""
+        stacks = [self._ids[name]] if name in self._ids else [s["id"] for s in self.stacks(name)]
+        if not stacks:
+            return 0
+        self._ids[name] = stacks[0]
+        try:
+            found = self.call("GET", f"/{name}/{stacks[0]}/resources?nested_depth=2")["resources"]
+        except urllib.error.HTTPError as error:
+            if error.code != http.HTTPStatus.NOT_FOUND:
+                raise
+            del self._ids[name]
+            return 0
+        return sum(
+            unit["resource_type"] != "OS::Heat::ResourceGroup"
+            and not unit["resource_status"].startswith(
+                ("INIT_", "CREATE_IN_PROGRESS", "CREATE_FAILED", "DELETE_")
+            )
+            for unit in found
+        )
 
     def children(self, name: str) -> dict[str, str]:
         """The units of a stack made from NESTED that are alive: their names and ids."""
@@ -502,37 +540,42 @@ class Changer(threading.Thread):
 
 
 class Fewest(threading.Thread):
-    """Watches how many units the Heats run, all together: those of complete Heat stacks."""
+    """Watches how many units the Heats run, all together.
+
+    No two Heats are looked at in one moment: what the one has just got and another has given away for
+    it would both be missed. So each counts with the better of two looks in a row. With units that are
+    slow to start, what was taken away too soon is away for longer than that.
+    """
 
     def __init__(self, test: MainJob) -> None:
         super().__init__(daemon=True)
         self._test = test
         self._halt = threading.Event()
-        self._counts: dict[str, int] = {}
-        for name, heat in test.heats.items():
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                self._counts[name] = heat.count(test.name) or 0
         self._fewest: int | None = None
+        # A cloud that is out of sight counts with what was seen there last.
+        self._seen = dict.fromkeys(test.heats, 0)
+        self._workers = futures.ThreadPoolExecutor(len(test.heats))
+        self._look()
         self.start()
+
+    def _look(self) -> dict[str, int]:
+        before = dict(self._seen)
+        list(self._workers.map(self._look_at, self._test.heats))
+        return {name: max(units, before[name]) for name, units in self._seen.items()}
+
+    def _look_at(self, name: str) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self._seen[name] = self._test.heats[name].running(self._test.name)
 
     def run(self) -> None:
         while not self._halt.wait(0.2):
-            running = 0
-            for name, heat in self._test.heats.items():
-                try:
-                    counted = heat.count(self._test.name)
-                except (OSError, http.client.HTTPException):
-                    counted = None  # cloud3 is still on its way up
-                # In mid-update the smaller of what was and what will be runs for sure.
-                if counted is not None:
-                    self._counts[name] = counted
-                running += self._counts.get(name) or 0
-            if len(self._counts) == len(self._test.heats):
-                self._fewest = running if self._fewest is None else min(self._fewest, running)
+            running = sum(self._look().values())
+            self._fewest = running if self._fewest is None else min(self._fewest, running)
 
     def stop(self) -> int:
         self._halt.set()
         self.join()
+        self._workers.shutdown()
         assert self._fewest is not None, "nothing was seen"
         return self._fewest
 
