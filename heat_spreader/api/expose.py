@@ -16,6 +16,7 @@ A handler behind ``@expose`` gets a context that its rule has allowed, and data 
 accepted; it returns plain data or None. A ``Controller`` says which method serves which URL.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -83,8 +84,8 @@ def expose(
     :param rule: the access rule; None for what everybody may read; see ``Route``
     """
     route = Route(rule, body, query or schemas.NOTHING, status)
-    check_body = _validator(body) if body is not None else None
-    check_query = _validator(route.query)
+    check_body = validator(body) if body is not None else None
+    check_query = validator(route.query)
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
         names = [name for name in inspect.signature(handler).parameters if name not in _NO_PATH]
@@ -214,8 +215,9 @@ def _refuse_constant(name: str) -> None:
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        # Not by counting each: among a hundred thousand names that takes minutes.
+        names = collections.Counter(name for name, _ in pairs)
+        twice = next(name for name, times in names.items() if times > 1)
         raise ValueError(f"'{_short(twice)}' appears twice in one object")
     return found
 
@@ -258,16 +260,41 @@ def plain(value: Any, where: str) -> Any:
 # --- schema ---------------------------------------------------------------------------------------
 
 
-def _validator(schema: Mapping[str, Any]) -> Callable[[Any, str], None]:
+def _when_bounded(keyword: str, size: str) -> Callable[..., Any]:
+    """The check of a keyword, for what is not too long already; that is found by the keyword ``size``.
+
+    To compare each of a hundred thousand items with each other takes an hour.
+    """
+    check = jsonschema.Draft202012Validator.VALIDATORS[keyword]
+
+    def bounded(validator: Any, value: Any, instance: Any, schema: Mapping[str, Any]) -> Any:
+        if isinstance(instance, (list, dict)) and len(instance) > schema.get(size, len(instance)):
+            return ()
+        return check(validator, value, instance, schema)
+
+    return bounded
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    {
+        "items": _when_bounded("items", "maxItems"),
+        "uniqueItems": _when_bounded("uniqueItems", "maxItems"),
+        "additionalProperties": _when_bounded("additionalProperties", "maxProperties"),
+    },
+)
+
+
+def validator(schema: Mapping[str, Any]) -> Callable[[Any, str], None]:
     """A check that raises Invalid with a sentence a person understands.
 
     Building a validator takes far longer than using it: once per route.
     """
     jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
+    known = _Validator(schema)
 
     def check(document: Any, where: str) -> None:
-        error = jsonschema.exceptions.best_match(validator.iter_errors(document))
+        error = jsonschema.exceptions.best_match(known.iter_errors(document))
         if error is not None:
             raise exception.Invalid(reason=_sentence(error, where))
 

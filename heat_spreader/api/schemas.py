@@ -297,7 +297,8 @@ OBSERVATION = _object(
 _LABELS: Schema = {
     "type": "object",
     "additionalProperties": {"type": "string", "description": "text"},
-    "description": "an object with texts",
+    "maxProperties": 1000,
+    "description": "an object with at most 1000 texts",
 }
 _ALERTMANAGERS_OWN = """version groupKey truncatedAlerts status receiver groupLabels commonLabels
     commonAnnotations externalURL""".split()

@@ -65,7 +65,7 @@ class TestJson(base.BaseTestCase):
 
 class TestMessages(base.BaseTestCase):
     def message(self, schema, document):
-        check = expose._validator(schema)
+        check = expose.validator(schema)
         error = self.assertRaises(exception.Invalid, check, document, "body")
         return str(error).removeprefix("The request is not valid: ")
 

@@ -69,6 +69,8 @@ BODIES: list[tuple[str, bytes, int]] = [
     ("half a character", b'{"name": "web", "count": 1, "description": "\\ud800"}', 400),
     ("a description of control characters", b'{"name": "web", "count": 1, "description": "\\u001b[2J"}', 400),
     ("a key twice", b'{"name": "web", "name": "x", "count": 1}', 400),
+    ("a key twice among very many", b"{" + b"".join(b'"%d":0,' % n for n in range(90_000)) + b'"89999":0}', 400),
+    ("very many tags that cannot be put in order", stack(tags=["a", *range(120_000)]), 400),
     ("thousands of keys", stack(parameters={f"p{n}": 1 for n in range(5_000)}), 400),
     ("thousands of tags", stack(tags=[f"t{n}" for n in range(5_000)]), 400),
     ("files at odd places", stack(template=TEMPLATE, files={"../../etc/passwd": "x", "/x": "", "file:///x": "", "a\\b": ""}), 202),
