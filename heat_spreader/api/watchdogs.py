@@ -113,6 +113,23 @@ def report(
     return row
 
 
+def by_cloud(body: Mapping[str, Any], label: str) -> tuple[dict[str, list[str]], int]:
+    """What fires for each cloud, nothing when all is resolved; and how many alerts name no cloud."""
+    clouds: dict[str, list[str]] = {}
+    ignored = 0
+    for alert in body["alerts"]:
+        labels = alert.get("labels", {})
+        cloud = labels.get(label)
+        if not cloud:
+            ignored += 1
+            continue
+        firing = clouds.setdefault(cloud, [])
+        if alert["status"] == "firing":
+            words = alert.get("annotations", {})
+            firing.append(words.get("summary") or labels.get("alertname") or "an alert fires")
+    return clouds, ignored
+
+
 class Alerts(expose.Controller):
     """/v1/alerts"""
 
@@ -123,18 +140,7 @@ class Alerts(expose.Controller):
     @expose.expose("spreader:alert:create", body=schemas.ALERTS)
     def post(self, ctx: context.RequestContext, body: dict[str, Any]) -> dict[str, Any]:
         """What Alertmanager's webhook sends. A cloud is missed while any of its alerts fires."""
-        clouds: dict[str, list[str]] = {}
-        ignored = 0
-        for alert in body["alerts"]:
-            labels = alert.get("labels", {})
-            cloud = labels.get(self.conf.health.alert_label)
-            if not cloud:
-                ignored += 1
-                continue
-            firing = clouds.setdefault(cloud, [])
-            if alert["status"] == "firing":
-                words = alert.get("annotations", {})
-                firing.append(words.get("summary") or labels.get("alertname") or "an alert fires")
+        clouds, ignored = by_cloud(body, self.conf.health.alert_label)
         reported, unknown = [], []
         for cloud, firing in clouds.items():
             seen: dict[str, Any] = {

@@ -27,10 +27,14 @@ with atheris.instrument_imports(include=["heat_spreader.api", "heat_spreader.eng
     from heat_spreader import addresses
     from heat_spreader import exception
     from heat_spreader.api import expose
+    from heat_spreader.api import schemas
     from heat_spreader.api import templates
     from heat_spreader.api import versions
+    from heat_spreader.api import watchdogs
     from heat_spreader.engine.core import allocation
 
+CHECK_ALERTS = expose.validator(schemas.ALERTS)
+CHECK_OBSERVATION = expose.validator(schemas.OBSERVATION)
 GUARD = addresses.Guard(["127.0.0.0/8"], [])
 
 
@@ -51,11 +55,39 @@ def _json(text: str) -> None:
     expose.plain(document, "the body")
 
 
+def _webhook(text: str) -> None:
+    body = expose.parse_json(text, "the body")
+    with contextlib.suppress(exception.Invalid):
+        CHECK_OBSERVATION(expose.plain(body, "the body"), "the body")
+    _alerts(body)
+
+
+def _alert(text: str) -> None:
+    """A fuzzer finds no whole webhook: it gives the words of one."""
+    status, cloud, name, summary, more = [*text.split("\n", 4), "", "", "", ""][:5]
+    labels = {"cloud": cloud, "alertname": name}
+    with contextlib.suppress(exception.Invalid):
+        labels["more"] = expose.parse_json(more, "the labels")
+    alert = {"status": status or "firing", "labels": labels, "annotations": {"summary": summary}}
+    _alerts({"alerts": [alert, alert | {"status": "resolved"}]})
+
+
+def _alerts(body: object) -> None:
+    expose.check_text(body, "the body")
+    body = expose.plain(body, "the body")
+    CHECK_ALERTS(body, "the body")
+    clouds, ignored = watchdogs.by_cloud(body, "cloud")
+    assert sum(map(len, clouds.values())) + ignored <= len(body["alerts"])
+    assert all(isinstance(words, str) for firing in clouds.values() for words in firing)
+
+
 TARGETS = (
     _template,
     lambda text: templates.sets(text, ["a"]),
     _weight,
     _json,
+    _webhook,
+    _alert,
     lambda text: versions.negotiate(f"{versions.SERVICE_TYPE} {text}"),
     versions.negotiate,
     GUARD.check_host,
