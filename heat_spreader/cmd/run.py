@@ -19,7 +19,10 @@ import os
 import pathlib
 import socket
 import sys
+import time
+from typing import Any
 
+from cheroot import server
 from cheroot import wsgi
 from oslo_config import cfg
 from oslo_db import exception as db_exc
@@ -44,6 +47,55 @@ LOG = log.getLogger(__name__)
 LOCAL_PROJECT = "local"
 
 
+# A thread waits most of the time, for the database or for a client that is slow.
+THREADS = 32
+# Seconds in which a request has to be here, and then those in which its answer has to be taken.
+PATIENCE = 10.0
+
+
+class _Patient:
+    """A connected socket over which slow clients get so far and no further.
+
+    The timeout of a socket is for one piece: who sends a byte now and then keeps a thread for ever.
+    """
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._connected = connected
+        self.begin()
+
+    def begin(self) -> None:
+        """The next request may take its time."""
+        self._until: dict[str, float] = {}
+
+    def _wait(self, what: str) -> None:
+        left = self._until.setdefault(what, time.monotonic() + PATIENCE) - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connected.settimeout(left)
+
+    def recv_into(self, *args: Any) -> int:
+        self._wait("request")
+        return self._connected.recv_into(*args)
+
+    def send(self, *args: Any) -> int:
+        self._wait("answer")
+        return self._connected.send(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connected, name)
+
+
+class _Connection(server.HTTPConnection):
+    """A client's connection."""
+
+    def __init__(self, http: Any, connected: socket.socket, *args: Any) -> None:
+        super().__init__(http, _Patient(connected), *args)
+
+    def communicate(self) -> bool:
+        self.socket.begin()
+        return bool(super().communicate())
+
+
 class AllInOne(engine_service.Engine):
     """An engine with the API beside it in the same process, which nudges it without a message bus."""
 
@@ -52,9 +104,10 @@ class AllInOne(engine_service.Engine):
         self._http = wsgi.Server(
             (conf.api.host, conf.api.port),
             app.build_app(conf, self._endpoint),
-            numthreads=8,
+            numthreads=THREADS,
             shutdown_timeout=5,
         )
+        self._http.ConnectionClass = _Connection
         self._http.prepare()
         self.tg.add_thread(self._http.serve)
         LOG.info("The API listens on http://%s:%s", conf.api.host, conf.api.port)

@@ -36,6 +36,7 @@ PidFile {work}/apache2.pid
 ErrorLog {work}/apache2.log
 LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule reqtimeout_module {modules}/mod_reqtimeout.so
 LoadModule wsgi_module {modules}/mod_wsgi.so
 WSGISocketPrefix {work}/wsgi
 LogFormat "%h %s %r" combined

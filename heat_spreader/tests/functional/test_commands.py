@@ -21,6 +21,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -143,6 +144,44 @@ class RunTest(CommandTest):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(running.pid, signal.SIGKILL)
         self.assertTrue((self.home / ".local/share/heat-spreader/heat-spreader.sqlite").exists())
+
+    def test_slow_clients_hold_it_up_for_seconds_at_most(self) -> None:
+        self.write("clouds.yaml", CLOUDS)
+        with subprocess.Popen(
+            self.command("run", "run", "--config-file", self.conf()),
+            cwd=self.home,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as running:
+            over = threading.Event()
+            try:
+                self.get(running, "/")
+                # More than it has threads, for its whole life.
+                slow = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(50)]
+                for number, each in enumerate(slow):
+                    self.addCleanup(each.close)
+                    each.sendall(b"POST /v1/stacks HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: x")
+                    if number % 2:
+                        each.sendall(b"\r\nContent-Length: 9999\r\n\r\n{")
+
+                def drip() -> None:
+                    while not over.wait(0.2):
+                        for each in slow:
+                            with contextlib.suppress(OSError):
+                                each.sendall(b" ")
+
+                threading.Thread(target=drip, daemon=True).start()
+                self.get(running, "/v1/clouds")
+                # And it is rid of them.
+                slow[0].settimeout(30)
+                self.assertIn(b"408", slow[0].recv(1000))
+            finally:
+                over.set()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(running.pid, signal.SIGKILL)
 
     def get(self, running: subprocess.Popen[str], path: str) -> dict[str, list[dict[str, str]]]:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

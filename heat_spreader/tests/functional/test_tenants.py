@@ -29,7 +29,7 @@ import urllib.error
 import fixtures
 from oslotest import base as oslotest_base
 
-from heat_spreader.tests.functional import tls
+from heat_spreader.tests import tls
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "sandbox"))
