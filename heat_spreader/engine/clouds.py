@@ -61,6 +61,8 @@ LOG = log.getLogger(__name__)
 # bytes: a page of 500 Heat stacks takes about 300 kB. As text in Python it may take eight times as much.
 LARGEST_ANSWER = 4 * 1024 * 1024
 MOST_AT_ONCE = 2 * LARGEST_ANSWER
+# Bytes that are unpacked at a time. Up to 2.5, urllib3 unpacks all that it has read, to a thousand times as much.
+PIECE = 4096
 # The most values in an answer, since each takes a hundred bytes when it is read: such a page has 12 000.
 MOST_VALUES = 100_000
 
@@ -498,7 +500,7 @@ class _Transport(ksa_session.TCPKeepAliveAdapter):
     def _body(self, response: requests.Response) -> bytes:
         body = bytearray()
         try:
-            while chunk := response.raw.read1(65536, decode_content=True):
+            while chunk := response.raw.read1(PIECE, decode_content=True):
                 body += chunk
                 self._hold(len(chunk))
                 if len(body) > LARGEST_ANSWER or self._held > MOST_AT_ONCE:

@@ -47,7 +47,7 @@ NONSENSE = (
     (302, {"Location": "http://192.0.2.1/v1/stolen"}, b""),
     (200, {}, b'{"stacks": ['),
     (200, {}, b'{"stacks": {"stack": [null]}, "stack": [7]}'),
-    (200, {}, b'{"stacks": [' + b"{}," * MIB + b"{}]}"),
+    (200, {}, b'{"stacks": [' + b"{}," * 200_000 + b"{}]}"),
     (200, {}, b"[" * 90_000),
 )
 
@@ -65,22 +65,27 @@ def _nonsense():
     return talk
 
 
-def _drip(request, proceed):
-    def pieces():
-        yield b"HTTP/1.1 200 OK\r\nX-Head: "
-        while True:
-            time.sleep(0.05)
-            yield b"x"
+def _drips():
+    """A head that never ends, and a body; and again."""
+    heads = itertools.cycle((b"X-Head: ", b"Content-Length: 1000000\r\n\r\n"))
 
-    raise fake_heat.Bytes(pieces())
+    def drip(request, proceed):
+        def pieces():
+            yield b"HTTP/1.1 200 OK\r\n" + next(heads)
+            while True:
+                time.sleep(0.05)
+                yield b" "
+
+        raise fake_heat.Bytes(pieces())
+
+    return drip
 
 
 ATTACKS = {
     "an endless body": _endless,
     "a gzip bomb": _bomb,
     "nonsense": _nonsense(),
-    "a body that drips": fake_heat.FAULTS["trickle"],
-    "a head that drips": _drip,
+    "drips": _drips(),
 }
 
 
