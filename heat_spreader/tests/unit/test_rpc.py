@@ -16,6 +16,7 @@ In this process over ``fake://``, and over a RabbitMQ with quorum queues where t
 SPREADER_TEST_TRANSPORT_URL names one.
 """
 
+import datetime
 import fcntl
 import json
 import os
@@ -36,6 +37,8 @@ from oslotest import base
 
 from heat_spreader import context
 from heat_spreader import rpc
+from heat_spreader.db import models
+from heat_spreader.engine import notifications
 from heat_spreader.tests import fixtures as spreader_fixtures
 
 RABBITMQ = os.environ.get("SPREADER_TEST_TRANSPORT_URL")
@@ -366,6 +369,56 @@ class TestOverRabbitMQ(Nudges, BusTestCase):
         message = channel.basic_get(tap, no_ack=True)
         self.assertIn("some-stack", str(message.body))
         self.assertNotIn("secret", str(message.body))
+
+    def test_a_notification_arrives_as_it_is_documented(self):
+        topic = f"spreader-{uuid.uuid4().hex}"
+        oslo_messaging.get_notification_transport(self.config.conf, RABBITMQ)  # has the options
+        self.config.set(transport_url=RABBITMQ)
+        self.config.set("oslo_messaging_notifications", driver=["messagingv2"], topics=[topic])
+        channel = self.broker.channel()
+        # The queue is declared by whoever tells something, too: nothing is lost without a listener.
+        self.addCleanup(channel.queue_delete, f"{topic}.info")
+        event = models.Event(
+            id=7,
+            type="stack.create",
+            project_id="green",
+            stack_id="some-stack",
+            stack_name="web",
+            message="Stack 'web' is to be.",
+            after={"count": 3},
+            actor="alice",
+            roles=["member"],
+            request_id="req-1",
+            created_at=datetime.datetime(2026, 11, 26, 1, 2, 3),
+        )
+        kind, payload = notifications.event_type(event), notifications.payload(event)
+        rpc.Notifier(self.config.conf).tell(self.context(), kind, payload)
+        message = channel.basic_get(f"{topic}.info", no_ack=True)
+        self.assertNotIn("secret", str(message.body))
+        told = json.loads(json.loads(message.body)["oslo.message"])
+        self.assertEqual("spreader.stack.create.start", told["event_type"])
+        self.assertEqual(f"heat-spreader.{self.config.conf.host}", told["publisher_id"])
+        self.assertEqual("INFO", told["priority"])
+        nothing = dict.fromkeys(
+            ("cloud_id", "cloud_name", "before", "evidence", "global_request_id")
+        )
+        self.assertEqual(
+            nothing
+            | {
+                "version": "1.0",
+                "event_id": 7,
+                "project_id": "green",
+                "stack_id": "some-stack",
+                "stack_name": "web",
+                "message": "Stack 'web' is to be.",
+                "after": {"count": 3},
+                "actor": "alice",
+                "roles": ["member"],
+                "request_id": "req-1",
+                "created_at": "2026-11-26T01:02:03Z",
+            },
+            told["payload"],
+        )
 
     def test_the_queue_is_a_quorum_queue(self):
         self.serve(self.bus())
