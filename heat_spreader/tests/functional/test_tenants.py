@@ -25,6 +25,7 @@ import sys
 import time
 import typing
 import urllib.error
+import urllib.request
 
 import fixtures
 from oslotest import base as oslotest_base
@@ -79,8 +80,25 @@ class Tenants:
             )
         )
         cls.service = spreader.Spreader(cls.box, pathlib.Path(sys.executable).parent)
-        cls.service.configure(SETTINGS)
+        cls.configure()
         cls.service.start()
+
+    @classmethod
+    def configure(cls, more: spreader.Sections | None = None) -> None:
+        cls.service.configure(
+            {
+                **SETTINGS,
+                "engine": {
+                    **spreader.QUICK["engine"],
+                    "metrics_host": "127.0.0.1",
+                    "metrics_port": cls.base_port + 95,
+                },
+                # What is told to others is in the log then, among all that is searched for secrets.
+                "notifications": {"enabled": True},
+                "oslo_messaging_notifications": {"driver": "log"},
+                **(more or {}),
+            }
+        )
 
     @classmethod
     def _remove(cls) -> None:
@@ -428,17 +446,27 @@ class Tenants:
         ) as database:
             dump = "\n".join(database.iterdump())
         self.assertIn("auth_url", dump)  # type: ignore[attr-defined]
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.base_port + 95}/metrics", timeout=10
+        ) as response:
+            metrics = response.read().decode()
+        self.assertIn("spreader_cloud_verdict", metrics)  # type: ignore[attr-defined]
         self.delete()
         for name in names:
             ask("DELETE", f"/v1/clouds/{name}")
         self.assertIn("******", "".join(answers))  # type: ignore[attr-defined]
 
-        texts = {"an answer": "\n".join(answers), "the database": dump}
+        texts = {"an answer": "\n".join(answers), "the database": dump, "the metrics": metrics}
         for file in self.service.directory.glob("*.log"):
             texts[file.name] = file.read_text(errors="replace")
         for file in self.service.directory.glob("*.out"):
             texts[file.name] = file.read_text(errors="replace")
         self.assertIn("DEBUG", texts["heat-spreader.log"])  # type: ignore[attr-defined]
+        # These are the notifications.
+        for told in ("spreader.stack.create.start", "spreader.cloud.create"):
+            self.assertIn(  # type: ignore[attr-defined]
+                f'"event_type": "{told}"', texts["heat-spreader.log"]
+            )
         for what, secret in secrets.items():
             encoded = base64.b64encode(str(secret).encode()).decode().rstrip("=")[:-1]
             for where, text in texts.items():
@@ -568,7 +596,7 @@ class ConvergenceOn(Tenants, oslotest_base.BaseTestCase):
         def restart(*, allowed: bool) -> None:
             self.service.stop()
             allow = {"tenants": {"allowed_networks": "127.0.0.1/32", "allow_insecure": allowed}}
-            self.service.configure({**SETTINGS, **allow})
+            self.configure(allow)
             self.service.start()
 
         self.addCleanup(restart, allowed=False)
