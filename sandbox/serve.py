@@ -12,7 +12,7 @@
 
 """Runs one OpenStack process of the sandbox inside the sandbox's virtual environment.
 
-It serves Keystone, or one Heat, on the loopback address. It writes no configuration and
+It serves Keystone, Barbican or one Heat on the loopback address. It writes no configuration and
 changes no installed file: what has to differ from a data centre is done here, in memory.
 """
 
@@ -107,6 +107,14 @@ def keystone_setup(url: str) -> list[list[str]]:
     return [["fernet_setup", *owner], ["credential_setup", *owner], bootstrap]
 
 
+def barbican(config: pathlib.Path, port: int) -> None:
+    """Serve Barbican of a paste configuration; its own one is in the directory .barbican of HOME."""
+    from paste import deploy
+
+    sys.argv = ["barbican"]
+    listen(deploy.loadapp(f"config:{config}"), port)
+
+
 def heat_application(config: pathlib.Path, log: pathlib.Path):
     """Load Heat's API: this import parses the configuration and opens the message bus."""
     sys.argv = ["heat-api", "--config-file", str(config), "--log-file", str(log)]
@@ -154,12 +162,16 @@ def main() -> None:
     parser.add_argument("--log", type=pathlib.Path)
     parser.add_argument("--port", type=int)
     parser.add_argument("--fast", action="store_true")
-    parser.add_argument("what", choices=["keystone", "heat", "heat-api", "heat-engine"])
+    parser.add_argument(
+        "what", choices=["keystone", "barbican", "heat", "heat-api", "heat-engine"]
+    )
     args = parser.parse_args()
     take_the_write_lock_at_begin()
     match args.what:
         case "keystone":
             keystone(args.config, args.port)
+        case "barbican":
+            barbican(args.config, args.port)
         case "heat":
             heat(args.config, args.log, args.port, args.fast)
         case "heat-api":

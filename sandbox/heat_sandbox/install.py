@@ -41,10 +41,17 @@ class InstallError(Exception):
 
 
 class Installation:
-    """A virtual environment with the packages, at `path`."""
+    """A virtual environment with the packages that are required, at `path`."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        requirements: tuple[str, ...] = REQUIREMENTS,
+        what: str = "Keystone and Heat",
+    ) -> None:
         self.path = path
+        self._requirements = requirements
+        self._what = what
         self.python = path / "bin" / "python"
         self.log = path / "install.log"
         self.stamp = path / "installed.json"
@@ -52,7 +59,7 @@ class Installation:
     def complete(self) -> bool:
         """Tell whether the packages we want are installed."""
         try:
-            return bool(json.loads(self.stamp.read_text()) == list(REQUIREMENTS))
+            return bool(json.loads(self.stamp.read_text()) == list(self._requirements))
         except (FileNotFoundError, ValueError):
             return False
 
@@ -66,9 +73,9 @@ class Installation:
             with progress.stage(f"Making a virtual environment in {self.path}"):
                 if subprocess.run([make_venv, self.path], check=False).returncode:
                     raise InstallError("without a virtual environment there is no sandbox")
-            with progress.stage("Installing Keystone and Heat") as stage:
+            with progress.stage(f"Installing {self._what}") as stage:
                 self.pip_install(stage)
-            self.stamp.write_text(json.dumps(REQUIREMENTS))
+            self.stamp.write_text(json.dumps(self._requirements))
 
     def pip_install(self, stage: progress.Stage) -> None:
         # Without --no-compile pip spends a quarter of its time on modules nobody imports.
@@ -85,7 +92,7 @@ class Installation:
         with (
             open(self.log, "w") as log,
             subprocess.Popen(
-                [*command, *REQUIREMENTS],
+                [*command, *self._requirements],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -20,6 +20,7 @@ import contextlib
 import datetime
 import json
 import pathlib
+import re
 import sqlite3
 import sys
 import time
@@ -31,6 +32,7 @@ import fixtures
 from oslotest import base as oslotest_base
 
 from heat_spreader.tests import tls
+from heat_spreader.tests.functional import key_manager
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "sandbox"))
@@ -614,6 +616,98 @@ class ConvergenceOn(Tenants, oslotest_base.BaseTestCase):
                     warning = "The TLS certificates of this cloud are not checked."
                     self.assertIn(warning, seen["warnings"])
             self.assertIn(self.name, [seen["name"] for seen in listed])
+
+    # A key manager, which is the same to both kinds of Heat, too
+
+    def keep_in_barbican(self) -> key_manager.Barbican:
+        """Start a Barbican, and the service again so that it keeps the secrets of clouds there."""
+        account = self.box.account("spreader")
+        operator, mine = self.login("admin"), self.login("spreader")
+        role = operator.ensure("role", {"name": "member"})
+        operator.grant(f"projects/{mine.project_id}", mine.user_id, role)
+        port = self.base_port + 85
+        service = operator.ensure("service", {"type": "key-manager"}, name="barbican")
+        operator.ensure(
+            "endpoint",
+            {"service_id": service, "region_id": "RegionOne", "interface": "public"},
+            url=f"http://127.0.0.1:{port}",
+        )
+        barbican = key_manager.Barbican(TOP, self.box.directory / "barbican", port, account)
+        self.addCleanup(barbican.stop)
+        barbican.start()
+
+        def restart(more: spreader.Sections | None) -> None:
+            self.service.stop()
+            self.configure(more)
+            self.service.start()
+
+        self.addCleanup(restart, None)
+        restart(
+            {
+                "secrets": {"store": "castellan"},
+                "key_manager": {
+                    "backend": "barbican",
+                    "auth_type": "keystone_password",
+                    "auth_url": account["auth_url"],
+                    "username": account["username"],
+                    "password": account["password"],
+                    "user_domain_id": "default",
+                    "project_name": account["project"],
+                    "project_domain_id": "default",
+                },
+                "barbican": {"barbican_region_name": "RegionOne"},
+            }
+        )
+        return barbican
+
+    def references(self) -> list[str]:
+        """What the database has of the secret of the cloud of this test."""
+        with contextlib.closing(
+            sqlite3.connect(self.service.directory / "heat-spreader.sqlite")
+        ) as database:
+            dump = "\n".join(database.iterdump())
+        return re.findall(r"castellan:[^'\"]+", dump)
+
+    def test_secrets_in_a_barbican(self) -> None:
+        barbican = self.keep_in_barbican()
+        first, second = self.application_credential(), self.application_credential()
+        cloud = self.register("application_credential", credentials=first)
+        self.assertEqual(EVERYTHING | {"create": False}, self.works(cloud), cloud["access"])
+        (reference,) = self.references()
+        (kept,) = barbican.kept()
+        self.assertEqual(f"castellan:{kept}", reference)
+
+        # Another secret: the old one is gone from there, too.
+        checked = self.cloud()["access_checked_at"]
+        self.caller.call("PATCH", f"/v1/clouds/{self.name}", {"credentials": second})
+        self.tried(after=checked)
+        self.verdict("healthy")
+        self.until(lambda: barbican.kept() - {kept}, lambda others: len(others) == 1)
+        self.until(barbican.kept, lambda now: kept not in now)
+        self.caller.call("DELETE", f"/v1/clouds/{self.name}")
+        self.until(barbican.kept, lambda now: not now)
+
+        # The main job, and then it is away: what runs goes on, what is new is refused in words.
+        self.register("password", credentials=self.password())
+        self.verdict("healthy")
+        self.create(2)
+        self.count(2)
+        barbican.stop()
+        body = {"name": "x", "kind": "password", "region": "RegionTwo"}
+        error = self.assertRaises(
+            urllib.error.HTTPError,
+            self.caller.call,
+            "POST",
+            "/v1/clouds",
+            body | {"credentials": self.password()},
+        )
+        said = error.read().decode()
+        self.assertEqual(503, error.code, said)
+        self.assertIn("key manager", said)
+        self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 3})
+        self.count(3)
+        barbican.start()
+        self.delete()
 
 
 class ConvergenceOff(Tenants, oslotest_base.BaseTestCase):
