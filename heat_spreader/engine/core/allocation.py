@@ -252,10 +252,15 @@ def allocate(
         divisor, target = 1, _ceil(count * whole, unit)
     else:
         for member in members:
-            member.part = _part(member, count, unit * factor)
+            # Of one that leaves, what its configured weight comes to.
+            member.part = _part(member, member.weight or member.own, count, unit * factor)
         min_clouds = 0  # every cloud with a weight has a unit, if there are any at all
         wanting = frozen + sharing + (leaving if by_priority else [])
         divisor, target = 0, sum(member.part for member in wanting)
+        if leaving:
+            # Fewer parts are fewer to round up; that is no reason to take from those that have a floor.
+            floored = sum(max(m.part, min(m.bid.floor or 0, m.hi)) for m in frozen + sharing)
+            target = max(target, min(floored, sum(_part(m, m.own, count, unit) for m in members)))
     keeping = sum(_kept(member.bid) for member in frozen)
     seats = wanted = max(0, target - keeping)
     if surge is not None:
@@ -627,10 +632,10 @@ def _hand_out(sharing: list[_Member], seats: int) -> None:
         seats -= member.extra
 
 
-def _part(member: _Member, count: int, scale: int) -> int:
-    """A member's part rounded up; of one that leaves, what its configured weight comes to."""
+def _part(member: _Member, weight: int, count: int, scale: int) -> int:
+    """What a weight makes a member's part of the count, rounded up and within its bounds."""
     bid = member.bid
-    part = _ceil(count * (member.weight or member.own), scale)
+    part = _ceil(count * weight, scale)
     return min(max(part, bid.minimum), _UNLIMITED if bid.maximum is None else bid.maximum)
 
 

@@ -463,6 +463,20 @@ MORE_CASES = [
         options={"rounding": Rounding.CEIL},
     ),
     Case(
+        "ceil: nobody loses a unit because there are fewer parts to round up",
+        1,
+        make_bids(".6 .25 .15", "RRX", held=(2, 1, 0), floor=(2, 1, None)),
+        (2, 1, 0),
+        options={"rounding": Rounding.CEIL},
+    ),
+    Case(
+        "ceil: fewer in an outage",
+        2,
+        make_bids(".6 .25 .15", "RRX", held=(5, 3, 2), floor=(5, 3, None)),
+        (3, 1, 0),
+        options={"rounding": Rounding.CEIL},
+    ),
+    Case(
         "ceil: failover",
         10,
         make_bids(".35 .35 .3", "RRX", held=(4, 4, 3), floor=(4, 4, None)),
