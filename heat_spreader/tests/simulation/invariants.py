@@ -17,6 +17,7 @@ one: call ``fail`` from the hook that sees what it is about.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 from heat_spreader.tests.simulation import harness
@@ -217,9 +218,10 @@ class Watch:
         if out > known.out and known.changed < task.moment:
             there = [m for m in last.members if m.cloud not in out and not m.leaving]
             # Let pass: a minimum goes before a floor, and one that was not served is served first when its
-            # cloud can be raised again in the moment in which others go out; and what the brake alone
-            # keeps above the target goes with it.
-            if not (any(m.minimum > m.held for m in there) or last.ledger.get("excess")):
+            # cloud can be raised again in the moment in which others go out; and what is held above the
+            # target, by the brake or in the middle of a movement, is to be taken away from somebody.
+            above = sum(m.held for m in there) > row.count or last.ledger.get("excess")
+            if not (above or any(m.minimum > m.held for m in there)):
                 for m in there:
                     runs = min(m.confirmed, m.share or 0, self._sure_in(m.cloud, row.name))
                     known.floors[m.cloud] = max(known.floors.get(m.cloud, 0), runs)
@@ -400,13 +402,26 @@ class Watch:
         if isinstance(who, harness.Task):
             verdicts |= who.verdicts
         held = {member.cloud: member.held for member in row.members}
+        # An engine that died may have left the row with more than it had lowered a cordoned cloud to.
+        there = {cloud: self.world.heats[cloud].named(row.name) for cloud in held}
+        found = {cloud: stack.count if stack else 0 for cloud, stack in there.items()}
         out = {m.cloud: "down" for m in row.members if m.out}
         dim = {name for name, verdict in verdicts.items() if verdict != "healthy"}
         views = [dict.fromkeys(dim, how) | out for how in ("down", "frozen")]
         views += [views[1] | {m.cloud: "frozen"} | out for m in row.members]
+        # Any of those that were out may be back in this very round.
+        views += [
+            dict.fromkeys(dim, "frozen") | dict.fromkeys(still, "down")
+            for number in range(len(out))
+            for still in itertools.combinations(out, number)
+        ]
         return min(
             known.guarded,
-            *(sum(self.world.allocate(row, held, view).shares.values()) for view in views),
+            *(
+                sum(self.world.allocate(row, units, view).shares.values())
+                for view in views
+                for units in (held, found)
+            ),
         )
 
     def _guard(self, known: Known, sure: int) -> None:

@@ -223,7 +223,12 @@ class _Scenario:
         self.counts["seconds to rest"] += int(world.schedule.now - quiet)
         world.tell("-", "at rest")
         if self.rng.random() < 0.1:
-            # At rest it stays.
+            # At rest it stays, once what was late on the wire has arrived and was set right.
+            world.schedule.run(quiet + LONGEST)
+            for _ in range(30):
+                if not self.watch.settled():
+                    break
+                world.schedule.run(world.schedule.now + 2.0)
             writes = self.watch.writes
             world.schedule.run(world.schedule.now + 2 * world.settings.resync_interval)
             for _ in range(5):  # a round that only looks may just be under way
