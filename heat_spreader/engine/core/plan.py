@@ -243,19 +243,10 @@ def plan(stack: values.Stack, members: Sequence[values.Member], now: datetime.da
     hoped_for = sum(
         max(0, shares[m.id].units - m.confirmed) for m in members if _kept(stack, standings[m.id])
     )
-    # What has no room only because a raise failed, or because nobody can look, stays where it is.
-    crowded = 0
-    if allocated.shortfall:
-        roomy = [
-            dataclasses.replace(
-                bid,
-                capacity=None,
-                standing=Standing.RAISABLE if _kept(stack, bid.standing) else bid.standing,
-            )
-            for bid in bids
-        ]
-        roomier = _allocate(stack, roomy, batch=bool(returning))[1]
-        crowded = max(0, allocated.shortfall - roomier.shortfall)
+    # What has no room only because a raise failed, or because clouds are out of sight, stays where it is.
+    crowded = (
+        _crowded(stack, members, bids, batch=bool(returning)) if allocated.shortfall or out else 0
+    )
     # Units beyond what is required, all confirmed: only these may be taken away now.
     spare = max(0, sum(m.confirmed for m in visible) - required - hoped_for - crowded)
     if braked(stack):
@@ -345,6 +336,35 @@ def _allocate(
         if bid.standing in _VISIBLE
     )
     return target, allocation.towards(base, target, max(0, min(most) - moving))
+
+
+def _crowded(
+    stack: values.Stack,
+    members: Sequence[values.Member],
+    bids: Sequence[allocation.Bid],
+    *,
+    batch: bool,
+) -> int:
+    """How many units more would have a place if every cloud could be raised.
+
+    What the surge holds back is not among them, nor what was in a cloud that is lost.
+    """
+    unbounded = dataclasses.replace(stack, surge=None)
+    roomy = [
+        dataclasses.replace(
+            bid,
+            capacity=None,
+            standing=Standing.RAISABLE
+            if bid.standing in (Standing.DOWN, Standing.FROZEN) and not m.lost
+            else bid.standing,
+        )
+        for m, bid in zip(members, bids, strict=True)
+    ]
+    with_all, now = (
+        sum(share.units for share in _allocate(unbounded, given, batch=batch)[1].shares)
+        for given in (roomy, bids)
+    )
+    return max(0, with_all - now)
 
 
 def _kept(stack: values.Stack, stands: allocation.Standing) -> bool:

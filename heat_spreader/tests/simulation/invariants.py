@@ -17,7 +17,6 @@ one: call ``fail`` from the hook that sees what it is about.
 """
 
 import dataclasses
-import itertools
 from typing import Any
 
 from heat_spreader.tests.simulation import harness
@@ -409,12 +408,6 @@ class Watch:
         dim = {name for name, verdict in verdicts.items() if verdict != "healthy"}
         views = [dict.fromkeys(dim, how) | out for how in ("down", "frozen")]
         views += [views[1] | {m.cloud: "frozen"} | out for m in row.members]
-        # Any of those that were out may be back in this very round.
-        views += [
-            dict.fromkeys(dim, "frozen") | dict.fromkeys(still, "down")
-            for number in range(len(out))
-            for still in itertools.combinations(out, number)
-        ]
         return min(
             known.guarded,
             *(

@@ -577,6 +577,31 @@ CASES = {
         seed({"maximum": 9}, full(2), {"draining": True}, units=(9, 2, 2), weights=".8 .1 .1"),
         [],
     ),
+    "one is back, with little room: what replaced another stays where it is": (
+        stack(rule="proportional"),
+        seed(DOWN, {"maximum": 3}, None, units=(0, 0, 10), weights=".6 .4 0"),
+        ["b 0→3"],
+    ),
+    "one is back, with little room, and is filled": (
+        stack(rule="proportional"),
+        seed(DOWN, {"maximum": 3}, None, units=(0, 3, 10), weights=".6 .4 0"),
+        ["c 10→7"],
+    ),
+    "one is back, with little room, and another one is lost": (
+        stack(rule="proportional"),
+        seed(DOWN | {"lost": True}, {"maximum": 3}, None, units=(0, 3, 10), weights=".6 .4 0"),
+        ["c 10→0"],
+    ),
+    "one is drained, and has no room elsewhere as long as another is out": (
+        STACK,
+        seed(DOWN, {"maximum": 7}, {"draining": True}, units=(0, 2, 8), weights="0 .3 .7"),
+        ["b 2→7"],
+    ),
+    "ceil: one is back, and has no room": (
+        stack(rule="proportional", rounding="ceil"),
+        seed(DOWN, {"maximum": 0}, None, units=(0, 0, 10), weights=".6 .4 0"),
+        ["c 10→6"],
+    ),
     "ceil: nothing is lowered for a new cloud in doubt": (
         stack(rounding="ceil"),
         seed(None, None, SUSPECT, units=(6, 4, 0), weights=".4 .2 .4"),
