@@ -360,7 +360,6 @@ class Round:
             "heat_updated_time": found.updated_time,
             "observed_at": now,
             "busy_since": (member.busy_since or now) if found.in_progress else None,
-            "creating": False,
             "missing_since": None,
         }
         failed_now = found.failed and found.status != member.heat_status
@@ -569,7 +568,8 @@ class Round:
                 "observed_count": step.units,
                 "held": step.units,
                 "confirmed": 0,
-                "creating": False,
+                # An earlier one that was not answered may be carried out yet, once this one is deleted.
+                "creating": member.creating,
                 "missing_since": None,
             }
         if step.action is plan.Action.DELETE:

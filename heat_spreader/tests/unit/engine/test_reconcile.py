@@ -1099,6 +1099,16 @@ class TestLateCreates(world.WorldTest):
         self.world.run(self.engine, seconds=5)
         self.assertEqual((6, None, 2), self.world.units())
 
+    def test_of_one_that_was_created_again_and_is_deleted(self):
+        self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
+        self.world.settle(self.web, self.engine)
+        self.world.change(self.web, deleting=True)
+        self.world.until(lambda: self.world.stack(self.web) is None, self.engine)
+        self.queue.pop()()
+        self.assertEqual(1, self.world.live())
+        self.world.run(self.engine, seconds=5)
+        self.assertEqual(0, self.world.live())
+
     def test_of_one_that_was_created_again(self):
         self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
         with contextlib.suppress(fake_heat.HeatFault):  # the name is taken
