@@ -355,7 +355,7 @@ def _crowded(
             bid,
             capacity=None,
             standing=Standing.RAISABLE
-            if bid.standing in (Standing.DOWN, Standing.FROZEN) and not m.lost
+            if bid.standing is not Standing.DRAINING and not m.lost
             else bid.standing,
         )
         for m, bid in zip(members, bids, strict=True)
