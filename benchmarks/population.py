@@ -105,6 +105,7 @@ def _stack(
         "name": name,
         "count": COUNT,
         "template": TEMPLATE,
+        "hidden": [],
         "failover_toleration": toleration,
         "failback_stable": 300,
         "created_at": now,
