@@ -34,11 +34,11 @@ def stack(ctx: context.RequestContext, name: str) -> models.Stack:
     :raises AmbiguousName: not in the own project, but in several others
     """
     try:
-        return db_stacks.get_stack(ctx, name, ctx.project_id)
+        return db_stacks.get_stack(ctx, name, ctx.project_id, shown=True)
     except exception.StackNotFound:
         if not policies.sees_all_projects(ctx):
             raise
-        return db_stacks.get_stack(ctx, name, None)
+        return db_stacks.get_stack(ctx, name, None, shown=True)
 
 
 def cloud(ctx: context.RequestContext, name: str) -> models.Cloud:

@@ -92,19 +92,23 @@ def create_stack(
 
 
 @db_api.retry
-def get_stack(ctx: context.RequestContext, stack: str, project_id: str | None) -> models.Stack:
+def get_stack(
+    ctx: context.RequestContext, stack: str, project_id: str | None, *, shown: bool = False
+) -> models.Stack:
     """One stack by id or name, with members and their clouds.
 
     :param project_id: only in this project; None looks in all (administrators, engines)
+    :param shown: without what only the engine knows
     :raises StackNotFound: nothing there, or it belongs to somebody else
     :raises AmbiguousName: over all projects, several carry the name
     """
+    columns = _SHOWN if shown else _WHOLE
     with db_api.reader(ctx) as session:
         connection = session.connection()
         # All ids are UUIDs, and few names look like one.
         for column in ("id", "name") if uuidutils.is_uuid_like(stack) else ("name",):
-            query = _one_stack(column, project_id is not None)
-            found = _read(connection, query, _WHOLE, {"stack": stack, "project_id": project_id})
+            query = _one_stack(columns, column, project_id is not None)
+            found = _read(connection, query, columns, {"stack": stack, "project_id": project_id})
             if len(found) > 1:
                 raise exception.AmbiguousName(name=stack)
             if found:
@@ -181,22 +185,32 @@ class _Columns:
 
 
 _WHOLE = _Columns(_STACK, _MEMBER, _CLOUD)
-# A page of a thousand templates would fill the memory, and a driver written in Python takes longer for
-# a value than the database. So lists go without what is long and what the engine keeps for itself.
-_UNLISTED = frozenset(
-    """template environment files due_at claimed_by claimed_until claim_epoch request_id
+# A driver written in Python takes longer for a value than the database.
+_NOT_SHOWN = frozenset(
+    """due_at claimed_by claimed_until claim_epoch request_id release forget forced_at position
     heat_status_reason heat_updated_time written_at creating out_since floor failures retry_at fulls
-    drifts drifted_at problem forced_at recalled coming_back""".split()
+    drifts drifted_at problem recalled coming_back""".split()
 )
+_SHOWN = _Columns(
+    [column for column in _STACK if column.key not in _NOT_SHOWN],
+    [column for column in _MEMBER if column.key not in {*_NOT_SHOWN, "id", "deleting"}],
+    [
+        _CLOUD[name]
+        for name in """id name verdict verdict_since verdict_reason kind project_id
+        credential_id""".split()
+    ],
+)
+# A page of a thousand templates would fill the memory.
+_LONG = frozenset({"template", "environment", "files"})
 _LISTED = _Columns(
-    [column for column in _STACK if column.key not in _UNLISTED],
-    [column for column in _MEMBER if column.key not in _UNLISTED],
+    [column for column in _SHOWN.stack.values() if column.key not in _LONG],
+    _SHOWN.member.values(),
     [_CLOUD[name] for name in ("id", "name", "verdict", "verdict_since", "verdict_reason")],
 )
 # What may be large is needed by whoever shows the stack or creates a Heat stack from it only.
 _RECONCILED = _Columns(
     [
-        *(column for column in _STACK if column.key not in ("template", "environment", "files")),
+        *(column for column in _STACK if column.key not in _LONG),
         _STACK.template.is_not(None).label("templated"),
     ],
     _MEMBER,
@@ -229,8 +243,8 @@ def _raise_generation(deletion: bool, conditional: bool) -> sa.Update:
 
 
 @functools.cache
-def _one_stack(column: str, of_project: bool) -> sa.Select[Any]:
-    query = sa.select(*_WHOLE.stack.values()).where(_STACK[column] == sa.bindparam("stack"))
+def _one_stack(columns: _Columns, column: str, of_project: bool) -> sa.Select[Any]:
+    query = sa.select(*columns.stack.values()).where(_STACK[column] == sa.bindparam("stack"))
     if of_project:
         query = query.where(_STACK.project_id == sa.bindparam("project_id"))
     return query
@@ -474,7 +488,7 @@ def _member(
 
 def _load(session: orm.Session, stack_id: str) -> Any:
     """One stack with all that belongs to it, as it is now."""
-    query = _one_stack("id", of_project=False)
+    query = _one_stack(_WHOLE, "id", of_project=False)
     for stack in _read(session.connection(), query, _WHOLE, {"stack": stack_id}):
         return stack
     raise exception.StackNotFound(stack=stack_id)
