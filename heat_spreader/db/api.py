@@ -234,6 +234,14 @@ def reader(ctx: context.RequestContext) -> Any:
     return _facade.reader.using(ctx)
 
 
+def connection(ctx: context.RequestContext) -> Any:
+    """A transaction that only reads: a context manager that gives the connection.
+
+    Without a session, which takes as long as a small statement.
+    """
+    return _facade.reader.connection.using(ctx)
+
+
 def writer(ctx: context.RequestContext) -> Any:
     """A transaction that writes: a context manager that gives the session."""
     return _facade.writer.using(ctx)

@@ -103,8 +103,7 @@ def get_stack(
     :raises AmbiguousName: over all projects, several carry the name
     """
     columns = _SHOWN if shown else _WHOLE
-    with db_api.reader(ctx) as session:
-        connection = session.connection()
+    with db_api.connection(ctx) as connection:
         # All ids are UUIDs, and few names look like one.
         for column in ("id", "name") if uuidutils.is_uuid_like(stack) else ("name",):
             query = _one_stack(columns, column, project_id is not None)
@@ -132,7 +131,7 @@ def list_stacks(
     :raises StackNotFound: the marker is no stack that the caller can see
     """
     filters = dict(filters or {})
-    with db_api.reader(ctx) as session:
+    with db_api.connection(ctx) as connection:
         query = sa.select(*_LISTED.stack.values())
         if project_id is not None:
             query = query.where(models.Stack.project_id == project_id)
@@ -149,9 +148,11 @@ def list_stacks(
             query = query.where(getattr(models.Stack, column) == value)
         after = None
         if marker is not None:
-            after = session.get(models.Stack, marker)
-            if after is None or project_id not in (None, after.project_id):
+            place = sa.select(_STACK.id, _STACK.project_id, _STACK[sort_key])
+            found = connection.execute(place.where(_STACK.id == marker)).mappings().one_or_none()
+            if found is None or project_id not in (None, found["project_id"]):
                 raise exception.StackNotFound(stack=marker)
+            after = types.SimpleNamespace(**found)  # a row's own "count" is the method of tuples
         query = db_utils.paginate_query(
             query,
             models.Stack,
@@ -160,7 +161,7 @@ def list_stacks(
             marker=after,
             sort_dirs=[sort_dir, sort_dir],
         )
-        return _read(session.connection(), query, _LISTED)
+        return _read(connection, query, _LISTED)
 
 
 _STACKS: Any = models.Stack.__table__

@@ -62,7 +62,7 @@ class Database:
         self.connection: sqlite3.Connection = driver
         self.connection.execute("PRAGMA foreign_keys = ON")
         transaction = _Transaction(self, _Session(connection, self.connection))
-        db_api.reader = db_api.writer = lambda ctx: transaction
+        db_api.connection = db_api.reader = db_api.writer = lambda ctx: transaction
         self._tables = [table.name for table in reversed(models.Base.metadata.sorted_tables)]
 
     def empty(self) -> None:
