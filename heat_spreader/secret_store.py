@@ -186,11 +186,19 @@ class Castellan:
     def _ask(self, what: str, *arguments: Any) -> Any:
         from castellan.common import exception as castellan_exc
 
+        look_at = (
+            "check backend, auth_url and the user of [key_manager], "
+            "and that this user has the role that the key manager asks for"
+        )
         try:
             try:
                 context = self._utils.credential_factory(conf=self._conf)
             except castellan_exc.AuthTypeInvalidError:
                 context = None  # Vault has its own way to know us
+                look_at = (
+                    "[key_manager] auth_type is not set or not known: Barbican needs it, "
+                    "Vault has its own options in [vault]"
+                )
             return getattr(self._manager, what)(context, *arguments)
         except castellan_exc.ManagedObjectNotFoundError:
             raise exception.SecretLost(
@@ -199,7 +207,8 @@ class Castellan:
         except Exception as error:
             # Each backend raises what its own libraries do; none of it may show what we handed over.
             raise exception.NoSecretStore(
-                reason=f"the key manager does not answer as it should ({type(error).__name__})"
+                reason=f"the key manager does not answer as it should ({type(error).__name__}); "
+                f"{look_at}"
             ) from None
 
     def seal(self, owner: str, secret: str) -> str:

@@ -195,3 +195,11 @@ class TestCastellan(base.BaseTestCase):
         ):
             error = self.assertRaises(exception.NoSecretStore, call)
             self.assertNotIn(SECRET, str(error))
+            self.assertIn("user of [key_manager]", str(error))
+
+    def test_without_a_way_to_log_in_the_option_is_named(self):
+        KeyManager.away = True
+        self.config.set("key_manager", auth_type=None)
+        error = self.assertRaises(exception.NoSecretStore, self.store.seal, "row", SECRET)
+        self.assertIn("[key_manager] auth_type is not set", str(error))
+        self.assertNotIn(SECRET, str(error))
