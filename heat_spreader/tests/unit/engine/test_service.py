@@ -39,6 +39,7 @@ from heat_spreader.tests.unit.engine import world
 
 class ServiceTest(base.BaseTestCase):
     clouds: tuple[str, ...] = ("cloud1", "cloud2", "cloud3")
+    patience = 10  # seconds
 
     def setUp(self):
         super().setUp()
@@ -99,11 +100,11 @@ class ServiceTest(base.BaseTestCase):
         return tuple(int(stack.parameters["count"]) if stack else None for stack in found)
 
     def until(self, condition):
-        for _ in range(1000):
+        for _ in range(100 * self.patience):
             if condition():
                 return
             time.sleep(0.01)
-        raise AssertionError("it did not come so within 10 s")
+        raise AssertionError(f"it did not come so within {self.patience} s")
 
 
 class TestEngine(ServiceTest):
