@@ -345,7 +345,7 @@ def _crowded(
     *,
     batch: bool,
 ) -> int:
-    """How many units more would have a place if every cloud could be raised.
+    """How many units more would have a place if every cloud were in sight, and none had been full.
 
     What the surge holds back is not among them, nor what was in a cloud that is lost.
     """
@@ -355,7 +355,7 @@ def _crowded(
             bid,
             capacity=None,
             standing=Standing.RAISABLE
-            if bid.standing is not Standing.DRAINING and not m.lost
+            if bid.standing in (Standing.DOWN, Standing.FROZEN) and not m.lost
             else bid.standing,
         )
         for m, bid in zip(members, bids, strict=True)

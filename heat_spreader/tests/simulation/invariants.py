@@ -401,9 +401,8 @@ class Watch:
         if isinstance(who, harness.Task):
             verdicts |= who.verdicts
         held = {member.cloud: member.held for member in row.members}
-        # An engine that died may have left the row with more than it had lowered a cordoned cloud to.
-        there = {cloud: self.world.heats[cloud].named(row.name) for cloud in held}
-        found = {cloud: stack.count if stack else 0 for cloud, stack in there.items()}
+        # A cordoned cloud may have less than the row says: by a raise that failed, or an engine that died.
+        found = {cloud: self._sure_in(cloud, row.name) for cloud in held}
         out = {m.cloud: "down" for m in row.members if m.out}
         dim = {name for name, verdict in verdicts.items() if verdict != "healthy"}
         views = [dict.fromkeys(dim, how) | out for how in ("down", "frozen")]

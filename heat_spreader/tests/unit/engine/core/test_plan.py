@@ -597,11 +597,6 @@ CASES = {
         seed(DOWN, {"maximum": 7}, {"draining": True}, units=(0, 2, 8), weights="0 .3 .7"),
         ["b 2→7"],
     ),
-    "ceil: a raise has failed, and its cloud is cordoned": (
-        stack(count=4, rounding="ceil"),
-        seed(full(0) | {"cordoned": True}, None, None, units=(0, 3, 0), weights=".8 .2 0"),
-        [],
-    ),
     "ceil: one is back, and has no room": (
         stack(rule="proportional", rounding="ceil"),
         seed(DOWN, {"maximum": 0}, None, units=(0, 0, 10), weights=".6 .4 0"),
