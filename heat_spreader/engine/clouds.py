@@ -194,14 +194,17 @@ class Clouds:
         with self._lock:
             known, connection = self._registered.get(cloud.id, (None, None))
         if connection is None or known != stamp:
-            # Not under the lock: it asks the database. Two at once only make one too many.
+            # Not under the lock: it asks the database. Of two at once the first stays.
             if self._reach is None:
                 raise heat.HeatError(
                     values.Outcome.REFUSING, "This engine has no access to credentials of projects"
                 )
-            connection = self._to(cloud, self._reach(cloud))
+            made = self._to(cloud, self._reach(cloud))
             with self._lock:
-                self._registered[cloud.id] = stamp, connection
+                known, connection = self._registered.get(cloud.id, (None, None))
+                if connection is None or known != stamp:
+                    connection = made
+                    self._registered[cloud.id] = stamp, made
         return connection
 
     def _to(self, cloud: models.Cloud, reach: Reach) -> Connection:
