@@ -19,6 +19,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import functools
+import math
 from typing import Any
 from unittest import mock
 
@@ -62,7 +63,8 @@ def replayed_write() -> Iterator[None]:
             real(cloud, *args, **kwargs)
         except heat.HeatError as error:
             if error.outcome in (values.Outcome.UNREACHABLE, values.Outcome.SICK):
-                harness.later(12.0, functools.partial(_quietly, real, cloud, *args, **kwargs))
+                kept = kwargs | {"not_after": math.inf}
+                harness.later(12.0, functools.partial(_quietly, real, cloud, *args, **kept))
             raise
 
     with mock.patch.object(heat, "resize", spoiled):
