@@ -39,7 +39,6 @@ from heat_spreader.tests.unit.engine import world
 
 class ServiceTest(base.BaseTestCase):
     clouds: tuple[str, ...] = ("cloud1", "cloud2", "cloud3")
-    patience = 10  # seconds
 
     def setUp(self):
         super().setUp()
@@ -99,12 +98,12 @@ class ServiceTest(base.BaseTestCase):
         found = [heat.stack(name) for heat in self.site.heats.values()]
         return tuple(int(stack.parameters["count"]) if stack else None for stack in found)
 
-    def until(self, condition):
-        for _ in range(100 * self.patience):
+    def until(self, condition, seconds=10):
+        for _ in range(100 * seconds):
             if condition():
                 return
             time.sleep(0.01)
-        raise AssertionError(f"it did not come so within {self.patience} s")
+        raise AssertionError(f"it did not come so within {seconds} s")
 
 
 class TestEngine(ServiceTest):
