@@ -150,7 +150,7 @@ class Place:
         self.etc = work / "etc"
         self.etc.mkdir()
         (work / "lib").mkdir()
-        for file in (TOP / "etc" / "heat-spreader").iterdir():
+        for file in (TOP / "etc" / "heat-spreader").glob("*.*"):
             (self.etc / file.name).write_text(self.here(file.read_text()))
         for name in ("heat-spreader-api-uwsgi.ini", "heat-spreader-api-gunicorn.conf.py"):
             # Several, and as few as that: two cores have to run it all.
