@@ -342,7 +342,7 @@ class Member(Base):
     heat_updated_time: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
     observed_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
     written_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Time)
-    # A create was sent, and nothing yet tells whether Heat has carried it out or still will.
+    # A create was sent and not answered: Heat may carry it out yet, even after a later one that was.
     creating: orm.Mapped[bool] = orm.mapped_column(
         sa.Boolean, default=False, server_default=sa.false()
     )
