@@ -30,6 +30,21 @@ from heat_sandbox import spreader  # noqa: E402
 
 from heat_spreader.tests.functional import test_main_job  # noqa: E402
 
+# Units that take a while before they run. In between it shows if others were taken away too soon.
+SLOW = """
+heat_template_version: 2021-04-16
+parameters:
+  count: {type: number, default: 0}
+resources:
+  units:
+    type: OS::Heat::ResourceGroup
+    properties:
+      count: {get_param: count}
+      resource_def:
+        type: OS::Heat::TestResource
+        properties:
+          action_wait_secs: {create: 4}
+"""
 CLOUDS = [f"cloud{number}" for number in range(1, 6)]
 
 
@@ -71,7 +86,7 @@ class BrakeTest(base.BaseTestCase):
         self.until(self.all_healthy, "all clouds are healthy")
         members = [{"cloud": name, "weight": "0.2"} for name in CLOUDS]
         body = {"name": self.name, "count": 10, "members": members}
-        self.caller.call("POST", "/v1/stacks", body | {"template": test_main_job.SLOW})
+        self.caller.call("POST", "/v1/stacks", body | {"template": SLOW})
         self.until_counts(**dict.fromkeys(CLOUDS, 2))
         self.until_status("ACTIVE")
 

@@ -38,21 +38,6 @@ from heat_sandbox import spreader  # noqa: E402
 
 TEMPLATE = (TOP / "sandbox" / "web.yaml").read_text()
 WEIGHTS = {"cloud1": "0.6", "cloud2": "0.2", "cloud3": "0.2"}
-# Units that take a while before they run. In between it shows if others were taken away too soon.
-SLOW = """
-heat_template_version: 2021-04-16
-parameters:
-  count: {type: number, default: 0}
-resources:
-  units:
-    type: OS::Heat::ResourceGroup
-    properties:
-      count: {get_param: count}
-      resource_def:
-        type: OS::Heat::TestResource
-        properties:
-          action_wait_secs: {create: 4}
-"""
 # Units that Heat can find dead without a server behind them: each is a Heat stack of its own.
 NESTED = """
 heat_template_version: 2021-04-16
