@@ -170,15 +170,32 @@ def _with_defaults(url: str | None) -> str | None:
     if parsed.drivername.startswith(("mysql", "mariadb")):
         # oslo.db asks MariaDB for "utf8", which there has no character of more than three bytes.
         defaults["charset"] = "utf8mb4"
+    if parsed.drivername.startswith("sqlite") and _is_file(parsed):
+        defaults["plugin"] = _KeepConnections.NAME
     if parsed.get_driver_name() in ("pymysql", "mysqldb", "psycopg2", "psycopg"):
         defaults["connect_timeout"] = str(CONNECT_TIMEOUT)
     parsed = parsed.update_query_dict({**defaults, **parsed.query})
     return parsed.render_as_string(hide_password=False) if defaults else url
 
 
-# A connection to an SQLite file that does nothing but stay open. When the last one is closed, which
-# without a pool is after each transaction, SQLite copies its log back and waits for the disk twice.
-_idle: sqlite3.Connection | None = None
+class _KeepConnections(sa.engine.CreateEnginePlugin):
+    """Has SQLAlchemy keep connections to an SQLite file, as it does by itself; oslo.db asks for none.
+
+    A new connection has to read the schema, which takes longer than most transactions. When the last
+    one is closed SQLite copies its log back and waits for the disk twice.
+    """
+
+    NAME = "heat_spreader_keep_connections"
+
+    def __init__(self, url: sa.URL, kwargs: dict[str, Any]) -> None:
+        # Without a limit to how many there are: SQLite has none, and nobody needs to wait.
+        kwargs |= {"poolclass": sa.pool.QueuePool, "max_overflow": -1}
+
+    def update_url(self, url: sa.URL) -> sa.URL:
+        return url
+
+
+sa.dialects.plugins.register(_KeepConnections.NAME, __name__, _KeepConnections.__name__)
 
 
 def _sqlite_listeners() -> Any:
@@ -193,16 +210,18 @@ def _sqlite_listeners() -> Any:
         if engine.dialect.name != "sqlite":
             return
         engines.append(engine)
+        engine.dispose()  # oslo.db has tried it already, on a connection that lacks what follows
 
         @sa.event.listens_for(engine, "connect")
         def pragmas(dbapi: Any, record: Any) -> None:
-            global _idle
             for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL"):
                 dbapi.execute("PRAGMA " + pragma)
-            if _idle is None and _is_file(engine.url):
-                (file,), how = engine.dialect.create_connect_args(engine.url)
-                _idle = sqlite3.connect(file, uri=how.get("uri", False), check_same_thread=False)
-                _idle.execute("SELECT count(*) FROM sqlite_master").fetchall()
+
+        @sa.event.listens_for(engine, "checkin")
+        def forget(dbapi: Any, record: Any) -> None:
+            # oslo.db's mark of a transaction that was begun. Left behind by one that nobody has ended, it
+            # would have the next one not begin.
+            record.info.pop("in_transaction", None)
 
         if len(engines) == 1:  # oslo.db creates the writer's engine first
             # oslo.db emits a literal BEGIN of its own; a listener on "begin" would come after it.
@@ -222,10 +241,6 @@ def engine() -> sa.Engine:
 
 def dispose() -> None:
     """Close all connections: before a fork, and before another database is configured."""
-    global _idle
-    if _idle is not None:
-        _idle.close()
-        _idle = None
     _facade.dispose_pool()
 
 

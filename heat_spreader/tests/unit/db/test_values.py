@@ -13,11 +13,13 @@
 """What goes in comes out, the same on every database: times, text, JSON, big and small numbers."""
 
 import datetime
+import gc
 import os
 import pathlib
 import time
 
 import fixtures
+import sqlalchemy as sa
 from sqlalchemy import orm
 
 from heat_spreader.db import api as db_api
@@ -233,3 +235,17 @@ class TestSQLite(backends.DatabaseTestCase):
         db_api.dispose()
         self.assertFalse(log.exists())
         self.assertEqual(2, len(db_stacks.list_stacks(self.ctx, None, limit=10)))
+
+    def test_a_transaction_that_nobody_ended_is_over(self):
+        """Or the next one on its connection would not begin, and each of its writes would stand."""
+        self.stack("web")
+        db_api.dispose()  # so that there is only this one connection
+        left = db_api.engine().connect()
+        left.execute(sa.text("SELECT 1"))
+        del left
+        gc.collect()
+        with db_api.engine().connect() as connection:
+            connection.execute(sa.delete(models.Member))
+            connection.execute(sa.delete(models.Stack))
+            connection.rollback()
+        self.assertEqual(1, len(db_stacks.list_stacks(self.ctx, None, limit=10)))
