@@ -231,7 +231,7 @@ class DatabaseTestCase(OnEach, base.BaseTestCase):
 
     def events(self, **filters: Any) -> list[models.Event]:
         """Oldest first."""
-        return db_events.list_events(self.ctx, None, limit=1000, **filters)[::-1]
+        return db_events.list_events(self.ctx, None, limit=100_000, **filters)[::-1]
 
 
 def attempt(operation: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@
 
 import datetime
 import itertools
+import time
 
 from heat_spreader import exception
 from heat_spreader.db import clouds as db_clouds
@@ -133,9 +134,9 @@ class TestList(backends.DatabaseTestCase):
         return [row.name for row in db_stacks.list_stacks(self.ctx, project, limit=limit, **more)]
 
     def test_newest_first_and_only_of_the_project(self):
-        for name in ("a", "b", "c"):
-            self.stack(name)
-        self.stack("d", project="blue")
+        for name, project in (("a", "green"), ("b", "green"), ("c", "green"), ("d", "blue")):
+            self.stack(name, project=project)
+            time.sleep(0.002)  # SQLite's clock counts milliseconds
         self.assertEqual(["c", "b", "a"], self.names())
         self.assertEqual(["d", "c", "b", "a"], self.names(None))
         self.assertEqual([], self.names("red"))
