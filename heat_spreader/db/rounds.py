@@ -372,8 +372,9 @@ def forget_member(ctx: context.RequestContext, stack: models.Stack, member: mode
             raise exception.ConcurrentUpdate(
                 stack=stack.name, current=current, wanted=stack.generation
             )
-        session.connection().execute(_FORGET_MEMBER, {"member": member.id})
-        if member.creating and not stack.release:
+        forgotten = session.connection().execute(_FORGET_MEMBER, {"member": member.id})
+        # When this is tried again, for want of an answer, it may have been done.
+        if forgotten.rowcount and member.creating and not stack.release:
             session.connection().execute(
                 _BURY,
                 {

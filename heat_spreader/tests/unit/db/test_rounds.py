@@ -474,6 +474,8 @@ class TestMembersOfACloud(backends.DatabaseTestCase):
         claimed = self.read(web)
         for member in claimed.members:
             self.assertTrue(db_rounds.forget_member(self.ctx, claimed, member))
+            # As after a commit of which the answer was lost.
+            self.assertTrue(db_rounds.forget_member(self.ctx, claimed, member))
         graves = self.look(east).graves
         self.assertEqual([first.id], list(graves))
         self.assertEqual((web.id, "web"), (graves[first.id].stack_id, graves[first.id].stack_name))
