@@ -20,6 +20,8 @@ from keystoneauth1 import adapter
 from openstack import exceptions
 from openstack import resource
 
+from spreaderclient.sdk import traces
+
 
 class Cloud(resource.Resource):
     resources_key = "clouds"
@@ -106,23 +108,14 @@ class Cloud(resource.Resource):
 
     def create(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Register it; no trace of the request shows what is secret."""
-        if "credentials" not in self._body.dirty:
-            return super().create(session, *args, **kwargs)
-        return self._hand_over(session, "POST", self.base_path)
+        return super().create(self._discreet(session), *args, **kwargs)
 
     def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Change it; no trace of the request shows what is secret."""
-        if "credentials" not in self._body.dirty:
-            return super().commit(session, *args, **kwargs)
-        return self._hand_over(session, "PATCH", f"{self.base_path}/{self.id}")
+        return super().commit(self._discreet(session), *args, **kwargs)
 
-    def _hand_over(self, session: adapter.Adapter, method: str, url: str) -> Self:
-        body = {name: value for name, value in self._body.dirty.items() if name != "id"}
-        response = session.request(
-            url, method, json=body, microversion=self._get_microversion(session), log=False
-        )
-        self._translate_response(response)
-        return self
+    def _discreet(self, session: adapter.Adapter) -> adapter.Adapter:
+        return traces.without_bodies(session) if "credentials" in self._body.dirty else session
 
     def check(self, session: adapter.Adapter) -> Self:
         """Have the service try again what the credentials are good for; see :meth:`wait_checked`."""

@@ -12,10 +12,13 @@
 
 """The part of a stack that lives in one cloud."""
 
+from typing import Any
 from typing import Self
 
 from keystoneauth1 import adapter
 from openstack import resource
+
+from spreaderclient.sdk import traces
 
 
 class Member(resource.Resource):
@@ -74,10 +77,17 @@ class Member(resource.Resource):
     #: A check was asked for, and Heat has not been told yet.
     check_asked = resource.Body("check_asked", type=bool)
 
+    def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
+        """Change it; no trace of the request shows parameters, which may be hidden ones."""
+        return super().commit(self._discreet(session), *args, **kwargs)
+
+    def _discreet(self, session: adapter.Adapter) -> adapter.Adapter:
+        return traces.without_bodies(session) if "parameters" in self._body.dirty else session
+
     def put(self, session: adapter.Adapter) -> Self:
         """Make the member, or replace the one in this cloud: what is not set gets its default."""
         body = {field: value for field, value in self._body.dirty.items() if field != "cloud"}
-        response = session.put(
+        response = self._discreet(session).put(
             self._prepare_request(requires_id=True).url,
             json=body,
             microversion=self._get_microversion(session),

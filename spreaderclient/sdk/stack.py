@@ -24,6 +24,7 @@ from openstack import exceptions
 from openstack import resource
 
 from spreaderclient.sdk import errors
+from spreaderclient.sdk import traces
 
 # The types of event that change what should run where.
 DECISIONS = frozenset(
@@ -102,6 +103,16 @@ class Stack(resource.Resource):
 
     #: Set to a quoted generation, it makes the next commit fail when somebody else was faster.
     if_match = resource.Header("If-Match")
+
+    def create(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
+        """Make it; no trace of the request shows parameters, which may be hidden ones."""
+        return super().create(traces.without_bodies(session), *args, **kwargs)
+
+    def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
+        """Change it; no trace of the request shows parameters, which may be hidden ones."""
+        if not self._body.dirty.keys().isdisjoint(("environment", "files", "parameters")):
+            session = traces.without_bodies(session)
+        return super().commit(session, *args, **kwargs)
 
     def set_weights(
         self,

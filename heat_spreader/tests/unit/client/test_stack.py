@@ -13,12 +13,47 @@
 """``openstack spreader stack``."""
 
 import datetime
+import logging
 import pathlib
 import textwrap
 
 import fixtures
 
 from heat_spreader.tests.unit.client import fake_api
+
+
+class TestTraces(fake_api.ApiTest):
+    def test_no_trace_shows_a_body_with_parameters(self):
+        """They may be hidden ones. What the caller typed as an argument is in the trace."""
+        self.has_stack()
+        cloud9 = fake_api.member("cloud9", "0", 0, None)
+        self.http.post(self.url("/stacks"), status_code=202, json=fake_api.stack())
+        self.http.patch(
+            self.url(f"/stacks/{fake_api.stack()['id']}"), status_code=202, json=fake_api.stack()
+        )
+        self.http.patch(self.url("/stacks/web/members/cloud1"), status_code=202, json=cloud9)
+        self.http.get(
+            self.url("/stacks/web/members/cloud1"), json=fake_api.member("cloud1", "0", 0, None)
+        )
+        none = fake_api.error(404, "member_not_found", "Stack 'web' has no member in 'cloud9'.")
+        self.http.get(self.url("/stacks/web/members/cloud9"), **none)
+        self.http.put(self.url("/stacks/web/members/cloud9"), status_code=202, json=cloud9)
+        for command in (
+            ("stack", "create", "web", "--count", "1", "--param", "pin=hush"),
+            ("stack", "set", "web", "--param", "pin=hush"),
+            ("member", "set", "web", "cloud1", "--param", "pin=hush"),
+            ("member", "set", "web", "cloud9", "--param", "pin=hush"),
+        ):
+            with fixtures.FakeLogger(level=logging.DEBUG) as log:
+                run = self.run_openstack(
+                    "--debug", "--os-auth-type", "none", "--os-endpoint", fake_api.API,
+                    "spreader", *command,
+                )  # fmt: skip
+            self.assertEqual(0, run.code, run.err)
+            self.assertIn("'hush'", str(self.writes[-1]))
+            for text in (run.out, run.err, log.output):
+                self.assertNotIn('"hush"', text)
+            self.assertIn("a body that may hold secrets: 202", run.err + log.output)
 
 
 class TestCreate(fake_api.ApiTest):
