@@ -27,6 +27,7 @@ from oslo_db import options as db_options
 from oslo_log import log
 from oslo_middleware import cors
 from oslo_policy import opts as policy_opts
+from oslo_reports import opts as report_opts
 import pbr.version
 
 from heat_spreader import exception
@@ -422,6 +423,7 @@ def register(conf: cfg.ConfigOpts) -> None:
     trusts.register(conf)
     db_options.set_defaults(conf)
     policy_opts.set_defaults(conf, policy_file="policy.yaml")
+    report_opts.set_defaults(conf)
     cors.set_defaults(
         allow_headers=[
             "X-Auth-Token",

@@ -19,6 +19,7 @@ from oslo_service import service
 
 from heat_spreader import conf as spreader_conf
 from heat_spreader import exception
+from heat_spreader import report
 from heat_spreader import secret_store
 from heat_spreader.db import api as db_api
 from heat_spreader.db import migration
@@ -38,6 +39,7 @@ def main() -> int:
         db_api.configure(conf)
         migration.check()
         db_api.dispose()
+        report.setup(conf, conf.prog)
     except exception.StartupError as error:
         print(error, file=sys.stderr)
         return 1

@@ -32,6 +32,7 @@ from oslo_service import service
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import exception
+from heat_spreader import report
 from heat_spreader import secret_store
 from heat_spreader.api import app
 from heat_spreader.db import api as db_api
@@ -207,6 +208,7 @@ def main() -> int:
         if conf.api.auth_strategy != "keystone":
             _register_clouds(conf)
         db_api.dispose()
+        report.setup(conf, conf.prog)
     except (exception.StartupError, exception.Unavailable) as error:
         print(error, file=sys.stderr)
         return 1

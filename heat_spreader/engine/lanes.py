@@ -146,6 +146,13 @@ class Lanes:
         for lane in unused:
             lane.workers.shutdown(wait=False)
 
+    def report(self) -> dict[str, str]:
+        """For each cloud how many requests it has not answered yet. Takes no lock."""
+        return {
+            cloud_id: f"{lane.load} request(s)" + (", stuck" if lane.load and lane.stuck() else "")
+            for cloud_id, lane in list(self._lanes.items())
+        }
+
     def stop(self) -> None:
         """Send nothing more; what is on the wire is waited for by those who sent it."""
         with self._lock:

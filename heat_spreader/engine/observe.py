@@ -207,6 +207,19 @@ class Observer:
             LOG.warning("The brake is off%s", f" (project {scope})" if scope else "")
         self._brakes = on
 
+    def report(self) -> dict[str, str]:
+        """For each cloud how old the listing is that rounds rely on. Takes no lock."""
+        shown = {}
+        for cloud_id, lane in list(self._lanes.items()):
+            snapshot = lane.snapshot
+            name = f"{lane.cloud.name} ({cloud_id})" if lane.cloud else cloud_id
+            shown[name] = (
+                f"a listing {time.monotonic() - snapshot.asked_at:.1f} s old"
+                if snapshot
+                else "in doubt"
+            )
+        return shown
+
     def stop(self) -> None:
         """End all lanes; returns when none runs any more or a probe's time has passed."""
         self._halt.set()

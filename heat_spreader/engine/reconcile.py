@@ -158,6 +158,10 @@ class Reconciler:
         """Keep nothing for clouds that are registered no more."""
         self._lanes.keep(cloud_ids)
 
+    def report(self) -> dict[str, str]:
+        """For each cloud what rounds wait for there. Takes no lock."""
+        return self._lanes.report()
+
     def stop(self) -> None:
         """Send nothing more to any cloud: rounds in hand end with what they have."""
         self._lanes.stop()

@@ -35,6 +35,7 @@ from heat_spreader import addresses
 from heat_spreader import conf as spreader_conf
 from heat_spreader import context
 from heat_spreader import exception
+from heat_spreader import report
 from heat_spreader import rpc
 from heat_spreader import secret_store
 from heat_spreader import trusts
@@ -198,6 +199,8 @@ class Engine(service.Service):
             tell = functools.partial(notifications.tell_events, rpc.Notifier(conf))
             self.tg.add_timer(NOTIFY_INTERVAL, self._guarded, None, tell)
         self.tg.add_thread(self._sweep)
+        report.setup(conf, conf.prog, signals=False)  # the command that forked us has seen to them
+        report.add_section("Engine", self.report)
         LOG.info("Engine %s started", self._id)
 
     def stop(self, graceful: bool = True) -> None:
@@ -226,6 +229,21 @@ class Engine(service.Service):
         self._trials.shutdown(wait=False, cancel_futures=True)
         super().stop(graceful=graceful)
         LOG.info("Engine %s stopped", self._id)
+
+    def report(self) -> dict[str, Any]:
+        """What this engine is at, for a Guru Meditation Report. Takes no lock."""
+        return {
+            "id": self._id,
+            "stopping": self._halt.is_set(),
+            "database": "away" if self._away else "answers",
+            "free places for rounds": self._free,
+            "rounds": {
+                stack_id: f"of project {stack.project_id}, claim {stack.claim_epoch}"
+                for stack_id, stack in list(self._claimed.items())
+            },
+            "observations": self._observer.report(),
+            "requests of rounds": self._reconciler.report(),
+        }
 
     def _listen(self) -> None:
         self._server = rpc.get_server(

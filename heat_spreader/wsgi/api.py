@@ -23,6 +23,7 @@ from typing import Any
 from oslo_config import cfg
 
 from heat_spreader import conf
+from heat_spreader import report
 from heat_spreader.api import app
 
 
@@ -32,6 +33,7 @@ def _load() -> Any:
     cfg.CONF.reset()  # mod_wsgi imports this again, in the same process, after it has failed
     conf.setup(cfg.CONF, [], config_files=chosen or None)
     conf.check(cfg.CONF)
+    report.setup(cfg.CONF, "heat-spreader-api", signals=False)
     return app.load_app(cfg.CONF)
 
 

@@ -72,6 +72,7 @@ class Services:
         )
         self.addCleanup(servers.down)  # type: ignore[attr-defined]
         servers.make_servers()
+        self.database_url = servers.database_url
         self._start_memcached()
         self.place = self._install(servers)
         self.units: dict[str, installed.Unit] = {}
@@ -98,6 +99,10 @@ class Services:
         database = "mysql+pymysql://heat_spreader:DATABASE_PASSWORD@CONTROLLER/heat_spreader\n# PostgreSQL"
         quick = {name: options for name, options in spreader.QUICK.items() if name != "spread"}
         quick["engine"] = {**quick["engine"], "claim_lease": 6}
+        self.reports = self.work / "reports"
+        self.reports.mkdir()
+        (self.work / "ask").touch()
+        quick["oslo_reports"] = {"log_dir": self.reports, "file_event_handler": self.work / "ask"}
         place = installed.Place(
             self.work,
             {
@@ -203,6 +208,7 @@ class Services:
             90,
         )
         self._check_around()
+        self._check_reports()
         self._check_reload()
 
     def until_counts(self, first: int, second: int) -> None:
@@ -227,6 +233,31 @@ class Services:
             stats = asking.makefile().read()
         found = re.search(r"STAT get_hits (\d+)", stats)
         assert found and int(found[1]) > 0, stats
+
+    def _check_reports(self) -> None:
+        """Each process tells what it is at when the file is touched, as also a WSGI server allows."""
+        (self.work / "ask").touch()
+
+        def reported(name: str) -> list[pathlib.Path]:
+            return sorted(self.reports.glob(f"{name}-[0-9]*_gurumeditation_*"))
+
+        installed.until(
+            lambda: (
+                len(reported("heat-spreader-api")) >= 2 <= len(reported("heat-spreader-engine"))
+            ),
+            "two workers of the API and two engines have told what they are at",
+        )
+        # One that is just being written is looked at again.
+        for name, told in (("api", "[database]"), ("engine", "free places for rounds")):
+            installed.until(
+                lambda name=name, told=told: any(
+                    told in each.read_text() for each in reported(f"heat-spreader-{name}")
+                ),
+                f"a report of {name} shows {told}",
+            )
+        for each in self.reports.iterdir():
+            for secret in (self.box.account("spreader")["password"], self.database_url):
+                assert secret not in each.read_text(), f"a secret is in {each.name}"
 
     def _check_reload(self) -> None:
         """What is written is in force after a reload; a mistake is refused, and changes nothing."""

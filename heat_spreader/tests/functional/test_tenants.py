@@ -21,7 +21,9 @@ import datetime
 import json
 import pathlib
 import re
+import signal
 import sqlite3
+import subprocess
 import sys
 import time
 import typing
@@ -38,6 +40,7 @@ TOP = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "sandbox"))
 
 from heat_sandbox import identity  # noqa: E402
+from heat_sandbox import process  # noqa: E402
 from heat_sandbox import sandbox  # noqa: E402
 from heat_sandbox import spreader  # noqa: E402
 
@@ -54,6 +57,19 @@ resources:
     type: OS::Heat::ResourceGroup
     properties: {count: {get_param: count}, resource_def: {type: OS::Heat::RandomString}}
 """
+
+
+def written(secret: str) -> list[str]:
+    """The secret as it is, and what of it is the same wherever in a text that is base64 it stands."""
+    raw = secret.encode()
+    forms = [secret]
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
+        # Without the characters that have bits of what is before it, or of what follows.
+        forms.append(encoded[(0, 2, 3)[before] : -1])
+    return forms
+
+
 EVERYTHING = dict.fromkeys(("authenticate", "endpoint", "list", "resize", "create"), True)
 
 
@@ -389,6 +405,43 @@ class Tenants:
         self.assertIn("spreader.trust_refused", said)  # type: ignore[attr-defined]
         self.assertIn("a token that you got with a password", said)  # type: ignore[attr-defined]
 
+    def told_by_the_client(self, cloud: str, password: str, pin: str) -> str:
+        """All that `openstack --debug` writes: to change a cloud's secret, to make a stack, to get a token."""
+        directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)  # type: ignore[attr-defined]
+        (directory / "hiding.yaml").write_text(HIDING)
+        (directory / "env.yaml").write_text(f"parameters: {{pin: {pin}}}")
+        user = self.password()["username"]
+        said = ""
+        for line, given in (
+            (f"cloud set {cloud} --username {user} --secret-file -", password),
+            (f"stack create more --count 1 --cloud {cloud} --even -t hiding.yaml -e env.yaml", ""),
+            ("stack show more", ""),
+            ("stack delete more --wait", ""),
+        ):
+            done = subprocess.run(
+                [
+                    self.service.bin / "openstack",
+                    "--debug",
+                    "--os-cloud",
+                    "cloud1",
+                    "spreader",
+                    *line.split(),
+                ],
+                env=process.environment(OS_CLIENT_CONFIG_FILE=str(self.box.clouds_yaml)),
+                cwd=directory,
+                input=given + "\n",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            self.assertEqual(0, done.returncode, done.stdout[-1000:])  # type: ignore[attr-defined]
+            self.assertIn("RESP BODY", done.stdout)  # type: ignore[attr-defined]
+            said += done.stdout
+        # How each of Keystone's tokens begins; the client got some of its own.
+        self.assertFalse("gAAAAA" in said, "a token is in what the client tells")  # type: ignore[attr-defined]
+        return said
+
     def test_no_secret_is_in_any_log_event_answer_or_in_the_database(self) -> None:
         account = self.box.account("cloud2")
         given = self.application_credential()
@@ -435,6 +488,7 @@ class Tenants:
                 lambda name=name: self.caller.call("GET", f"/v1/clouds/{name}"),
                 lambda cloud: cloud["access"] and cloud["verdict"] != "unknown",
             )
+        said = self.told_by_the_client(names[0], account["password"], pin)
         time.sleep(3)
         for path in (
             "/v1/stacks",
@@ -453,28 +507,42 @@ class Tenants:
         ) as response:
             metrics = response.read().decode()
         self.assertIn("spreader_cloud_verdict", metrics)  # type: ignore[attr-defined]
+        out = self.service.directory / "heat-spreader.out"
+        process.send(
+            process.marked(f"{self.box.directory}/spreader"),
+            typing.cast(signal.Signals, signal.SIGUSR2),
+        )
+        # Of the process in front and of the one that works.
+        self.until(out.read_text, lambda text: text.count("Guru Meditation") >= 2)
         self.delete()
         for name in names:
             ask("DELETE", f"/v1/clouds/{name}")
         self.assertIn("******", "".join(answers))  # type: ignore[attr-defined]
 
-        texts = {"an answer": "\n".join(answers), "the database": dump, "the metrics": metrics}
+        texts = {
+            "an answer": "\n".join(answers),
+            "the database": dump,
+            "the metrics": metrics,
+            "what the client tells": said,
+        }
         for file in self.service.directory.glob("*.log"):
             texts[file.name] = file.read_text(errors="replace")
         for file in self.service.directory.glob("*.out"):
             texts[file.name] = file.read_text(errors="replace")
         self.assertIn("DEBUG", texts["heat-spreader.log"])  # type: ignore[attr-defined]
+        # In the reports: the configuration, and what the engine is at.
+        for told in ("secrets:", "free places for rounds = "):
+            self.assertIn(told, texts["heat-spreader.out"])  # type: ignore[attr-defined]
         # These are the notifications.
         for told in ("spreader.stack.create.start", "spreader.cloud.create"):
             self.assertIn(  # type: ignore[attr-defined]
                 f'"event_type": "{told}"', texts["heat-spreader.log"]
             )
         for what, secret in secrets.items():
-            encoded = base64.b64encode(str(secret).encode()).decode().rstrip("=")[:-1]
             for where, text in texts.items():
                 if (what, where) == ("a hidden parameter", "the database"):
                     continue  # it opens no cloud, and Heat keeps it as it is, too
-                for form in (str(secret), encoded):
+                for form in written(str(secret)):
                     # Not assertNotIn, which would show the secret and all of the text.
                     found = form in text
                     self.assertFalse(found, f"{what} is in {where}")  # type: ignore[attr-defined]
