@@ -162,6 +162,33 @@ def add_key(path: str) -> str:
     return _key_id(key)
 
 
+# Seconds that Keystone or Barbican has for an answer, unless [barbican] timeout says otherwise.
+BARBICAN_TIMEOUT = 10
+
+
+def _key_manager(conf: cfg.ConfigOpts) -> Any:
+    """castellan's own, but its Barbican would wait for an answer for ever."""
+    from barbicanclient import client
+    from castellan import key_manager
+    from castellan.key_manager import barbican_key_manager as barbican
+    from keystoneauth1 import session
+
+    class Barbican(barbican.BarbicanKeyManager):
+        def _get_barbican_client(self, context: Any) -> Any:
+            auth = self._get_keystone_auth(context)
+            patient = session.Session(
+                auth, verify=self._verify, timeout=self.conf.barbican.timeout or BARBICAN_TIMEOUT
+            )
+            return client.Client(
+                version=self.conf.barbican.barbican_api_version,
+                session=patient,
+                endpoint=self._get_barbican_endpoint(auth, patient),
+            )
+
+    chosen = key_manager.API(conf)
+    return Barbican(conf) if type(chosen) is barbican.BarbicanKeyManager else chosen
+
+
 class Castellan:
     """Barbican or Vault has the secret, and we a reference; see ``[key_manager]`` for which and how."""
 
@@ -170,7 +197,6 @@ class Castellan:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         try:
             # Only a site that wants it has to have it.
-            from castellan import key_manager
             from castellan import options
             from castellan.common import utils
         except ImportError:
@@ -180,7 +206,7 @@ class Castellan:
             ) from None
         options.set_defaults(conf)
         self._conf = conf
-        self._manager: Any = key_manager.API(conf)
+        self._manager = _key_manager(conf)
         self._utils = utils
 
     def _ask(self, what: str, *arguments: Any) -> Any:
@@ -190,15 +216,15 @@ class Castellan:
             "check backend, auth_url and the user of [key_manager], "
             "and that this user has the role that the key manager asks for"
         )
+        if self._conf.key_manager.backend == "vault":
+            look_at = "check vault_url and what it knows us by in [vault]"
         try:
             try:
                 context = self._utils.credential_factory(conf=self._conf)
             except castellan_exc.AuthTypeInvalidError:
                 context = None  # Vault has its own way to know us
-                look_at = (
-                    "[key_manager] auth_type is not set or not known: Barbican needs it, "
-                    "Vault has its own options in [vault]"
-                )
+                if self._conf.key_manager.backend != "vault":
+                    look_at = "[key_manager] auth_type is not set or not known"
             return getattr(self._manager, what)(context, *arguments)
         except castellan_exc.ManagedObjectNotFoundError:
             raise exception.SecretLost(

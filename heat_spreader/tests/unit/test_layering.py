@@ -90,6 +90,12 @@ OWNERS = {
         "heat_spreader.trusts",
         "spreaderclient",
     ],
+    # For a Barbican, which castellan would wait for without an end.
+    "keystoneauth1.session": [
+        "heat_spreader.engine.clouds",
+        "heat_spreader.secret_store",
+        "heat_spreader.trusts",
+    ],
     "sqlalchemy": ["heat_spreader.db", "heat_spreader.context"],
     "alembic": ["heat_spreader.db"],
     "oslo_db": ["heat_spreader.db", "heat_spreader.context"],
@@ -102,6 +108,7 @@ OWNERS = {
     "prometheus_client": ["heat_spreader.engine.metrics"],
     "kombu": ["heat_spreader.rpc"],
     "cryptography": ["heat_spreader.secret_store"],
+    "barbicanclient": ["heat_spreader.secret_store"],
     "castellan": ["heat_spreader.secret_store"],
 }
 

@@ -15,6 +15,7 @@
 import base64
 import os
 import pathlib
+import socket
 
 from castellan import options
 from castellan.common import exception as castellan_exc
@@ -202,4 +203,30 @@ class TestCastellan(base.BaseTestCase):
         self.config.set("key_manager", auth_type=None)
         error = self.assertRaises(exception.NoSecretStore, self.store.seal, "row", SECRET)
         self.assertIn("[key_manager] auth_type is not set", str(error))
+        self.assertNotIn(SECRET, str(error))
+
+    def test_a_barbican_that_never_answers(self):
+        deaf = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(deaf.close)
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        self.config.set("key_manager", backend="barbican")
+        store = secret_store.open_store(self.config.conf)
+        self.config.set("barbican", timeout=0.2)
+        self.config.set("barbican", barbican_endpoint=url)
+        self.config.set("key_manager", auth_url=f"{url}/v3")
+        error = self.assertRaises(exception.NoSecretStore, store.seal, "row", SECRET)
+        self.assertIn("does not answer", str(error))
+        self.assertNotIn(SECRET, str(error))
+
+    def test_a_vault_that_is_not_there(self):
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            url = f"http://127.0.0.1:{gone.getsockname()[1]}"
+        self.config.set("key_manager", backend="vault", auth_type=None)
+        store = secret_store.open_store(self.config.conf)
+        # Vault's driver reads it once.
+        self.config.set("vault", vault_url=url)
+        store = secret_store.open_store(self.config.conf)
+        error = self.assertRaises(exception.NoSecretStore, store.seal, "row", SECRET)
+        self.assertIn("check vault_url", str(error))
+        self.assertNotIn("auth_type", str(error))
         self.assertNotIn(SECRET, str(error))
