@@ -168,7 +168,6 @@ BARBICAN_TIMEOUT = 10
 
 def _key_manager(conf: cfg.ConfigOpts) -> Any:
     """castellan's own, but its Barbican would wait for an answer for ever."""
-    from barbicanclient import client
     from castellan import key_manager
     from castellan.key_manager import barbican_key_manager as barbican
     from keystoneauth1 import session
@@ -179,7 +178,7 @@ def _key_manager(conf: cfg.ConfigOpts) -> Any:
             patient = session.Session(
                 auth, verify=self._verify, timeout=self.conf.barbican.timeout or BARBICAN_TIMEOUT
             )
-            return client.Client(
+            return barbican.barbican_client_import.Client(
                 version=self.conf.barbican.barbican_api_version,
                 session=patient,
                 endpoint=self._get_barbican_endpoint(auth, patient),

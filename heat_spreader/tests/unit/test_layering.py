@@ -108,7 +108,6 @@ OWNERS = {
     "prometheus_client": ["heat_spreader.engine.metrics"],
     "kombu": ["heat_spreader.rpc"],
     "cryptography": ["heat_spreader.secret_store"],
-    "barbicanclient": ["heat_spreader.secret_store"],
     "castellan": ["heat_spreader.secret_store"],
 }
 

@@ -45,6 +45,17 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+class TestSecurity(base.BaseTestCase):
+    def test_each_test_that_is_named_exists(self):
+        text = (TOP / "SECURITY.rst").read_text()
+        named = set(re.findall(r"``([a-z_/]+\.(?:py|yaml))``", text))
+        self.assertGreater(len(named), 15)
+        tests = TOP / "heat_spreader" / "tests"
+        for name in named:
+            places = (tests / name, tests / "unit" / name, tests / "unit" / "api" / name)
+            self.assertTrue(any(place.exists() for place in places), name)
+
+
 class TestEntryPoints(base.BaseTestCase):
     def test_each_names_something_that_exists(self):
         config = configparser.ConfigParser(delimiters=["="], interpolation=None)
