@@ -234,24 +234,24 @@ class Services:
         found = re.search(r"STAT get_hits (\d+)", stats)
         assert found and int(found[1]) > 0, stats
 
+    def _reports(self, name: str) -> list[pathlib.Path]:
+        """Ask all processes what they are at; what those of this name have told until now."""
+        (self.work / "ask").touch()
+        time.sleep(1)
+        return list(self.reports.glob(f"heat-spreader-{name}-[0-9]*_gurumeditation_*"))
+
+    def _workers(self) -> set[str]:
+        """Workers of the API that have told what they are at, and so have read the configuration."""
+        return {each.name.split("_")[0] for each in self._reports("api")}
+
     def _check_reports(self) -> None:
         """Each process tells what it is at when the file is touched, as also a WSGI server allows."""
-        (self.work / "ask").touch()
-
-        def reported(name: str) -> list[pathlib.Path]:
-            return sorted(self.reports.glob(f"{name}-[0-9]*_gurumeditation_*"))
-
-        installed.until(
-            lambda: (
-                len(reported("heat-spreader-api")) >= 2 <= len(reported("heat-spreader-engine"))
-            ),
-            "two workers of the API and two engines have told what they are at",
-        )
+        installed.until(lambda: len(self._workers()) >= 2, "two workers of the API have told")
         # One that is just being written is looked at again.
-        for name, told in (("api", "[database]"), ("engine", "free places for rounds")):
+        for name, told in (("api", "transport_url = ***"), ("engine", "free places for rounds")):
             installed.until(
                 lambda name=name, told=told: any(
-                    told in each.read_text() for each in reported(f"heat-spreader-{name}")
+                    told in each.read_text() for each in self._reports(name)
                 ),
                 f"a report of {name} shows {told}",
             )
@@ -263,6 +263,7 @@ class Services:
         """What is written is in force after a reload; a mistake is refused, and changes nothing."""
         text = self.place.conf.read_text()
         self.place.conf.write_text(text.replace("[clouds]\n", "[api]\nmax_limit = 1\n[clouds]\n"))
+        before = self._workers()
         assert self.units["api"].reload(), "it was to be reloaded"
 
         def limited() -> bool:
@@ -270,6 +271,8 @@ class Services:
                 len(self.caller.call("GET", "/v1/clouds?limit=2")["clouds"]) == 1 for _ in range(8)
             )
 
+        # Not only those that answer: one that meets the mistake while it begins would end the service.
+        installed.until(lambda: len(self._workers() - before) >= 2, "two workers have begun anew")
         installed.until(limited, "every worker has read the new limit", 60)
         self.place.conf.write_text(
             text.replace("[clouds]\n", "[api]\nmax_limit = many\n[clouds]\n")
