@@ -389,6 +389,37 @@ def forget_member(ctx: context.RequestContext, stack: models.Stack, member: mode
         return True
 
 
+@db_api.retry
+def record_burial(
+    ctx: context.RequestContext, cloud: models.Cloud, grave: models.Tombstone, heat_stack_id: str
+) -> None:
+    """Put on record that a Heat stack is deleted which Heat made when its member was gone."""
+    with db_api.writer(ctx) as session:
+        db_events.add_event(
+            session,
+            ctx,
+            "member.late",
+            f"{cloud.name}: Heat created the Heat stack after the stack had left the cloud; it is deleted.",
+            stack=models.Stack(
+                id=grave.stack_id, name=grave.stack_name, project_id=grave.project_id
+            ),
+            cloud=cloud,
+            evidence={"heat_stack_id": heat_stack_id},
+        )
+
+
+@db_api.retry
+def forget_tombstones(ctx: context.RequestContext, older_than: float) -> None:
+    """Drop those that have stood for so many seconds."""
+    with db_api.writer(ctx) as session:
+        session.execute(
+            sa.delete(models.Tombstone).where(
+                models.Tombstone.created_at
+                < db_api.now(session) - datetime.timedelta(seconds=older_than)
+            )
+        )
+
+
 def _holds_claim(session: orm.Session, stack: models.Stack) -> bool:
     """Whether the claim still stands; locks the row, so it stands until the transaction ends."""
     asked = {"stack": stack.id, "epoch": stack.claim_epoch}

@@ -186,6 +186,7 @@ def bury(
         cloud.name,
         grave.stack_id,
     )
+    db_rounds.record_burial(context.engine_context(), cloud, grave, found.id)
 
 
 class Round:

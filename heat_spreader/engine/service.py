@@ -56,6 +56,8 @@ LOG = log.getLogger(__name__)
 HEARTBEAT_INTERVAL = 10
 REFRESH_INTERVAL = 2
 FORGET_AFTER = 24 * 3600
+# So long may a Heat be away and then still carry out a create that waits in its queue.
+FORGET_TOMBSTONES_AFTER = 90 * 24 * 3600
 TRIAL_INTERVAL = 1
 # Seconds between two looks for stacks of other projects than the busiest.
 FAIR_INTERVAL = 0.25
@@ -301,6 +303,7 @@ class Engine(service.Service):
             version=spreader_conf.VERSION,
         )
         db_engines.forget_engines(ctx, FORGET_AFTER)
+        db_rounds.forget_tombstones(ctx, FORGET_TOMBSTONES_AFTER)
 
     def _try_clouds(self) -> None:
         """Try what new credentials are good for; a cloud that hangs takes one place of a few."""

@@ -480,3 +480,7 @@ class TestMembersOfACloud(backends.DatabaseTestCase):
         self.assertEqual([first.id], list(graves))
         self.assertEqual((web.id, "web"), (graves[first.id].stack_id, graves[first.id].stack_name))
         self.assertEqual({}, self.look(west).graves)
+        db_rounds.forget_tombstones(self.ctx, 60)
+        self.assertEqual([first.id], list(self.look(east).graves))
+        db_rounds.forget_tombstones(self.ctx, -60)
+        self.assertEqual({}, self.look(east).graves)

@@ -1108,6 +1108,9 @@ class TestLateCreates(world.WorldTest):
         self.assertEqual(1, self.world.live())
         self.world.run(self.engine, seconds=5)
         self.assertEqual(0, self.world.live())
+        [event] = self.world.events(self.web, "member.late")
+        self.assertIn("created the Heat stack after", event.message)
+        self.assertEqual(("p", "web"), (event.project_id, event.stack_name))
 
     def test_of_one_that_was_created_again(self):
         self.world.until(lambda: self.world.units() == (6, 2, 2), self.engine)
