@@ -19,6 +19,7 @@ import base64
 import contextlib
 import os
 import pathlib
+import signal
 import sqlite3
 import sys
 import time
@@ -112,6 +113,9 @@ class Barbican:
         except OSError as error:
             return getattr(error, "code", None) == 401
         return True
+
+    def send(self, signum: signal.Signals) -> None:
+        process.send(process.marked(f"{self._directory}"), signum)
 
     def stop(self) -> None:
         process.end(process.marked(f"{self._directory}"), patience=10)

@@ -723,7 +723,7 @@ class ConvergenceOn(Tenants, oslotest_base.BaseTestCase):
                     "project_name": account["project"],
                     "project_domain_id": "default",
                 },
-                "barbican": {"barbican_region_name": "RegionOne"},
+                "barbican": {"barbican_region_name": "RegionOne", "timeout": 3},
             }
         )
         return barbican
@@ -760,21 +760,30 @@ class ConvergenceOn(Tenants, oslotest_base.BaseTestCase):
         self.verdict("healthy")
         self.create(2)
         self.count(2)
-        barbican.stop()
-        body = {"name": "x", "kind": "password", "region": "RegionTwo"}
-        error = self.assertRaises(
-            urllib.error.HTTPError,
-            self.caller.call,
-            "POST",
-            "/v1/clouds",
-            body | {"credentials": self.password()},
-        )
-        said = error.read().decode()
-        self.assertEqual(503, error.code, said)
-        self.assertIn("key manager", said)
-        self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 3})
+        # One that hangs has its time, and one that is gone takes none.
+        for away in (lambda: barbican.send(signal.SIGSTOP), barbican.stop):
+            away()
+            body = {"name": "x", "kind": "password", "region": "RegionTwo"}
+            error = self.assertRaises(
+                urllib.error.HTTPError,
+                self.caller.call,
+                "POST",
+                "/v1/clouds",
+                body | {"credentials": self.password()},
+            )
+            said = error.read().decode()
+            self.assertEqual(503, error.code, said)
+            self.assertIn("key manager", said)
+            self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 3})
+            self.count(3)
+        # An engine that begins meanwhile knows no way into the cloud, and finds one later.
+        self.service.stop()
+        self.service.start()
+        self.caller.call("PATCH", f"/v1/stacks/{self.name}", {"count": 4})
+        time.sleep(3)
         self.count(3)
         barbican.start()
+        self.count(4)
         self.delete()
 
 
