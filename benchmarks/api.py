@@ -103,9 +103,10 @@ def main() -> None:
     with servers.Site() as site:
         figures.note("gunicorn, one worker, auth_strategy none; four clients at a time")
         measure(site, "SQLite", f"sqlite:///{site.directory}/spreader.sqlite")
-        url = site.mariadb()
-        site.create_database("api")
-        measure(site, "MariaDB", f"{url}api")
+        for name, start in (("MariaDB", site.mariadb), ("PostgreSQL", site.postgresql)):
+            url = start()
+            site.create_database("api")
+            measure(site, name, f"{url}api")
 
 
 if __name__ == "__main__":

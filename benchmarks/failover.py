@@ -13,7 +13,7 @@
 
 """How fast a thousand stacks leave a cloud that died, beside the same PATCHes sent raw.
 
-A real engine process, MariaDB, three fake Heats that need 20 ms for each answer. One is killed; the
+A real engine process, MariaDB and then PostgreSQL, three fake Heats that need 20 ms for each answer. One is killed; the
 time is from the verdict to the last raise that the other two accept. Two engine processes do the same
 once more.
 """
@@ -150,44 +150,50 @@ def capacity(site: servers.Site) -> float:
     return float(json.loads(found)["rate"])
 
 
+def compare(site: servers.Site, kind: str, url: str, concurrency: int, threads: int) -> None:
+    setting = f"[clouds] concurrency {concurrency}, [engine] threads {threads}"
+    figures.progress(f"failover on {kind} with {setting}")
+    patches = 2 * STACKS
+    one = failover(site, url, concurrency, threads, 1)
+    reference = raw(site, concurrency)
+    figures.show(
+        f"failover on {kind}, {setting}",
+        patches / one.seconds,
+        "raises/s",
+        reference=patches / reference,
+        against=f"raw from {2 * concurrency} threads",
+        least=0.7,
+    )
+    figures.note(
+        f"in {one.seconds:.1f} s; processor: engine {one.engine:.1f} s, "
+        f"database {one.database:.1f} s"
+    )
+    two = failover(site, url, concurrency, threads, 2)
+    figures.show(
+        f"failover on {kind}, {setting}, two engine processes",
+        patches / two.seconds,
+        "raises/s",
+        reference=patches / one.seconds,
+        against="one",
+        least=1.7,
+    )
+    figures.note(
+        f"in {two.seconds:.1f} s; processor: engines {two.engine:.1f} s, "
+        f"database {two.database:.1f} s"
+    )
+
+
 def main() -> None:
     with servers.Site() as site:
-        url = site.mariadb()
         figures.note(
-            f"{STACKS} stacks on MariaDB, two PATCHes each, {LATENCY * 1000:.0f} ms latency; one fake "
+            f"{STACKS} stacks, two PATCHes each, {LATENCY * 1000:.0f} ms latency; one fake "
             f"Heat can take {capacity(site):.0f} PATCHes/s without it"
         )
+        url = site.mariadb()
         for concurrency, threads in SETTINGS:
-            setting = f"[clouds] concurrency {concurrency}, [engine] threads {threads}"
-            figures.progress(f"failover with {setting}")
-            patches = 2 * STACKS
-            one = failover(site, url, concurrency, threads, 1)
-            reference = raw(site, concurrency)
-            figures.show(
-                f"failover, {setting}",
-                patches / one.seconds,
-                "raises/s",
-                reference=patches / reference,
-                against=f"raw from {2 * concurrency} threads",
-                least=0.7,
-            )
-            figures.note(
-                f"in {one.seconds:.1f} s; processor: engine {one.engine:.1f} s, "
-                f"database {one.database:.1f} s"
-            )
-            two = failover(site, url, concurrency, threads, 2)
-            figures.show(
-                f"failover, {setting}, two engine processes",
-                patches / two.seconds,
-                "raises/s",
-                reference=patches / one.seconds,
-                against="one",
-                least=1.7,
-            )
-            figures.note(
-                f"in {two.seconds:.1f} s; processor: engines {two.engine:.1f} s, "
-                f"database {two.database:.1f} s"
-            )
+            compare(site, "MariaDB", url, concurrency, threads)
+        site.database.end()
+        compare(site, "PostgreSQL", site.postgresql(), *SETTINGS[1])
 
 
 if __name__ == "__main__":

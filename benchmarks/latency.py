@@ -13,8 +13,8 @@
 
 """How long a quiet stack's change of count takes from the request to our API until Heat is asked.
 
-Once with everything in one process, once with an API under gunicorn and an engine, on MariaDB and
-RabbitMQ. The fake Heats answer at once; the clock stops when the PATCH arrives at one of them.
+Once with everything in one process, and with an API under gunicorn and an engine, on RabbitMQ and
+MariaDB or PostgreSQL. The fake Heats answer at once; the clock stops when the PATCH arrives at one of them.
 """
 
 import http.client
@@ -115,25 +115,30 @@ def in_process(site: servers.Site) -> None:
     process.end()
 
 
-def over_rabbitmq(site: servers.Site) -> None:
+def over_rabbitmq(site: servers.Site, kind: str, server: str, bus: str) -> None:
     heats = site.fake_heats(3)
-    database = site.mariadb() + "latency"
+    database = server + "latency"
     site.create_database("latency")
     conf = site.configure(
-        "latency",
+        f"latency-{kind}",
         database,
-        {"DEFAULT": {"transport_url": site.rabbitmq()}, "api": {"auth_strategy": "none"}},
+        # A host of its own, or the message would go to the engine of another measurement.
+        {"DEFAULT": {"transport_url": bus, "host": kind}, "api": {"auth_strategy": "none"}},
     )
     heat_stacks = prepare(site, heats, database)
-    site.python("engine", "-m", "heat_spreader.cmd.engine", "--config-file", conf)
+    engine = site.python(f"engine-{kind}", "-m", "heat_spreader.cmd.engine", "--config-file", conf)
     url, process = site.gunicorn(conf)
-    measure("API and engine over RabbitMQ", url, process, heat_stacks, heats, 30)
+    measure(f"over RabbitMQ, on {kind}", url, process, heat_stacks, heats, 30)
+    process.end()
+    engine.end()
 
 
 def main() -> None:
     with servers.Site() as site:
         in_process(site)
-        over_rabbitmq(site)
+        bus = site.rabbitmq()
+        over_rabbitmq(site, "MariaDB", site.mariadb(), bus)
+        over_rabbitmq(site, "PostgreSQL", site.postgresql(), bus)
 
 
 if __name__ == "__main__":

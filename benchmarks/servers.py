@@ -11,7 +11,7 @@
 #    under the License.
 
 
-"""What a benchmark needs around it: processes, a MariaDB, a RabbitMQ, fake Heats, Heat Spreader.
+"""What a benchmark needs around it: processes, databases, a RabbitMQ, fake Heats, Heat Spreader.
 
 Everything listens on free loopback ports, has its files in one temporary directory, and is ended and
 deleted when the ``with`` block ends. Databases and brokers are those that are installed; nothing that
@@ -234,13 +234,54 @@ class Site:
                 "CREATE USER 'b'@'127.0.0.1' IDENTIFIED BY 'b'; GRANT ALL ON *.* TO 'b'@'127.0.0.1'",
             ]
         )
-        self._mariadb = sql
+        self._sql = sql
         self.database = process
         return f"mysql+pymysql://b:b@127.0.0.1:{port}/"
 
+    def postgresql(self) -> str:
+        """Start a PostgreSQL. Returns the URL of its databases, to which a name is to be appended.
+
+        :raises Missing: it is not installed
+        """
+        server = _program("postgres", "postgresql")
+        # Debian has the others in no directory where commands are looked for.
+        beside = pathlib.Path(server).resolve().parent
+        home = self._home("postgresql", "postgres")
+        port = free_port()
+        user = _as("postgres")
+        _done(
+            [
+                *user,
+                beside / "initdb",
+                "-D",
+                f"{home}/data",
+                "-U",
+                "b",
+                "-E",
+                "UTF8",
+                "-A",
+                "trust",
+            ]
+        )
+        process = self.start(
+            "postgresql",
+            [
+                *user,
+                server,
+                *("-D", f"{home}/data", "-h", "127.0.0.1", "-p", port, "-k", home),
+                # The same promise as that of the MariaDB.
+                *("-c", "synchronous_commit=off"),
+            ],
+        )
+        sql = [beside / "psql", "-h", "127.0.0.1", "-p", port, "-U", "b", "-d", "postgres", "-c"]
+        await_(60, lambda: _succeeds([*sql, "SELECT 1"]), process)
+        self._sql = sql
+        self.database = process
+        return f"postgresql+psycopg2://b@127.0.0.1:{port}/"
+
     def create_database(self, name: str) -> None:
-        """In the MariaDB."""
-        _done([*self._mariadb, f"CREATE DATABASE {name}"])
+        """In the database server that was started last."""
+        _done([*self._sql, f"CREATE DATABASE {name}"])
 
     def rabbitmq(self) -> str:
         """Start a RabbitMQ. Returns its URL as a transport URL. :raises Missing: no such server"""
@@ -390,7 +431,10 @@ def _as(user: str) -> list[str]:
 
 
 def _program(name: str, package: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    places = "/usr/sbin:/usr/local/sbin"
+    debians = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
+    places = os.pathsep.join([places, *map(str, debians[-1:])])
+    found = shutil.which(name) or shutil.which(name, path=places)
     if found is None:
         raise Missing(f"{name} is not installed ({package})")
     return found
