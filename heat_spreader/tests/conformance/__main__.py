@@ -85,11 +85,13 @@ class Run:
     def run(self) -> None:
         schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", self.app)
         operations = [result.ok() for result in schema.get_all_operations()]
-        share = max(1, self.requests // (len(operations) * len(MODES)))
-        for operation in operations:
-            for mode in MODES:
-                self.furnish()
-                self._operation(operation, mode, share)
+        left = [(operation, mode) for operation in operations for mode in MODES]
+        while left:
+            operation, mode = left.pop(0)
+            # What one of them did not need, as there are not so many ways to ask for it, others get.
+            share = (self.requests - self.statuses.total()) // (len(left) + 1)
+            self.furnish()
+            self._operation(operation, mode, max(1, share))
 
     def _operation(self, operation: Any, mode: Any, count: int) -> None:
         strategy = operation.as_strategy(generation_mode=mode)
