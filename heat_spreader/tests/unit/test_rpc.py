@@ -23,7 +23,6 @@ import os
 import pathlib
 import queue
 import socket
-import tempfile
 import threading
 import time
 from typing import Any
@@ -337,7 +336,8 @@ class TestOverRabbitMQ(Nudges, BusTestCase):
                 self.fail("SPREADER_TEST_TRANSPORT_URL names no RabbitMQ")
             self.skipTest("no RabbitMQ: SPREADER_TEST_TRANSPORT_URL names none")
         # There is one queue of that name on the broker, so one test at a time, in all processes.
-        lock = (pathlib.Path(tempfile.gettempdir()) / "heat-spreader-test-rabbitmq").open("w")
+        # Not in the directory for temporary files: each test has its own.
+        lock = pathlib.Path(__file__).open()
         self.addCleanup(lock.close)
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Loading the driver registers its options.
