@@ -432,8 +432,8 @@ def _as(user: str) -> list[str]:
 
 def _program(name: str, package: str) -> str:
     places = "/usr/sbin:/usr/local/sbin"
-    debians = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
-    places = os.pathsep.join([places, *map(str, debians[-1:])])
+    packaged = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
+    places = os.pathsep.join([places, *map(str, packaged[-1:])])
     found = shutil.which(name) or shutil.which(name, path=places)
     if found is None:
         raise Missing(f"{name} is not installed ({package})")

@@ -18,6 +18,7 @@ is not read.
 """
 
 import os
+import sys
 from typing import Any
 
 from oslo_config import cfg
@@ -33,7 +34,10 @@ def _load() -> Any:
     cfg.CONF.reset()  # mod_wsgi imports this again, in the same process, after it has failed
     conf.setup(cfg.CONF, [], config_files=chosen or None)
     conf.check(cfg.CONF)
-    report.setup(cfg.CONF, "heat-spreader-api", signals=False)
+    # A worker of uWSGI that is to end would wait for the thread which watches the file, until its
+    # worker-reload-mercy is over.
+    if "uwsgi" not in sys.modules:
+        report.setup(cfg.CONF, "heat-spreader-api", signals=False)
     return app.load_app(cfg.CONF)
 
 

@@ -108,13 +108,13 @@ class Cloud(resource.Resource):
 
     def create(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Register it; no trace of the request shows what is secret."""
-        return super().create(self._discreet(session), *args, **kwargs)
+        return super().create(self._quiet(session), *args, **kwargs)
 
     def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Change it; no trace of the request shows what is secret."""
-        return super().commit(self._discreet(session), *args, **kwargs)
+        return super().commit(self._quiet(session), *args, **kwargs)
 
-    def _discreet(self, session: adapter.Adapter) -> adapter.Adapter:
+    def _quiet(self, session: adapter.Adapter) -> adapter.Adapter:
         return traces.without_bodies(session) if "credentials" in self._body.dirty else session
 
     def check(self, session: adapter.Adapter) -> Self:

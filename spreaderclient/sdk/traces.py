@@ -38,6 +38,6 @@ def without_bodies(client: Client) -> Client:
         )
         return response
 
-    discreet = copy.copy(client)
-    vars(discreet)["request"] = request
-    return discreet
+    quiet = copy.copy(client)
+    vars(quiet)["request"] = request
+    return quiet
