@@ -13,9 +13,9 @@
 
 """How fast a thousand stacks leave a cloud that died, beside the same PATCHes sent raw.
 
-A real engine process, MariaDB and then PostgreSQL, three fake Heats that need 20 ms for each answer. One is killed; the
-time is from the verdict to the last raise that the other two accept. Two engine processes do the same
-once more.
+A real engine process, MariaDB and then PostgreSQL, three fake Heats that need 20 ms for each answer. One
+is killed; the time is from the verdict to the last raise that the other two accept. Two engine processes
+do the same once more.
 """
 
 import datetime

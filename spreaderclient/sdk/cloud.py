@@ -108,14 +108,15 @@ class Cloud(resource.Resource):
 
     def create(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Register it; no trace of the request shows what is secret."""
-        return super().create(self._quiet(session), *args, **kwargs)
+        return super().create(
+            traces.quiet(session, self._body.dirty, "credentials"), *args, **kwargs
+        )
 
     def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Change it; no trace of the request shows what is secret."""
-        return super().commit(self._quiet(session), *args, **kwargs)
-
-    def _quiet(self, session: adapter.Adapter) -> adapter.Adapter:
-        return traces.without_bodies(session) if "credentials" in self._body.dirty else session
+        return super().commit(
+            traces.quiet(session, self._body.dirty, "credentials"), *args, **kwargs
+        )
 
     def check(self, session: adapter.Adapter) -> Self:
         """Have the service try again what the credentials are good for; see :meth:`wait_checked`."""

@@ -79,15 +79,14 @@ class Member(resource.Resource):
 
     def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Change it; no trace of the request shows parameters, which may be hidden ones."""
-        return super().commit(self._quiet(session), *args, **kwargs)
-
-    def _quiet(self, session: adapter.Adapter) -> adapter.Adapter:
-        return traces.without_bodies(session) if "parameters" in self._body.dirty else session
+        return super().commit(
+            traces.quiet(session, self._body.dirty, "parameters"), *args, **kwargs
+        )
 
     def put(self, session: adapter.Adapter) -> Self:
         """Make the member, or replace the one in this cloud: what is not set gets its default."""
         body = {field: value for field, value in self._body.dirty.items() if field != "cloud"}
-        response = self._quiet(session).put(
+        response = traces.quiet(session, self._body.dirty, "parameters").put(
             self._prepare_request(requires_id=True).url,
             json=body,
             microversion=self._get_microversion(session),

@@ -110,9 +110,8 @@ class Stack(resource.Resource):
 
     def commit(self, session: adapter.Adapter, *args: Any, **kwargs: Any) -> Self:
         """Change it; no trace of the request shows parameters, which may be hidden ones."""
-        if not self._body.dirty.keys().isdisjoint(("environment", "files", "parameters")):
-            session = traces.without_bodies(session)
-        return super().commit(session, *args, **kwargs)
+        secret = ("environment", "files", "parameters")
+        return super().commit(traces.quiet(session, self._body.dirty, *secret), *args, **kwargs)
 
     def set_weights(
         self,

@@ -12,6 +12,7 @@
 
 """Requests that may carry secrets, of which ``openstack --debug`` must not show the body."""
 
+from collections.abc import Container
 import copy
 import logging
 from typing import Any
@@ -22,6 +23,11 @@ from keystoneauth1 import adapter
 LOG = logging.getLogger(__name__)
 
 Client = TypeVar("Client", bound=adapter.Adapter)
+
+
+def quiet(client: Client, sent: Container[str], *secret: str) -> Client:
+    """The client as it is, or one :func:`without_bodies` if one of these fields is sent."""
+    return without_bodies(client) if any(field in sent for field in secret) else client
 
 
 def without_bodies(client: Client) -> Client:
@@ -38,6 +44,6 @@ def without_bodies(client: Client) -> Client:
         )
         return response
 
-    quiet = copy.copy(client)
-    vars(quiet)["request"] = request
-    return quiet
+    without = copy.copy(client)
+    vars(without)["request"] = request
+    return without

@@ -509,10 +509,7 @@ class Tenants:
             metrics = response.read().decode()
         self.assertIn("spreader_cloud_verdict", metrics)  # type: ignore[attr-defined]
         out = self.service.directory / "heat-spreader.out"
-        process.send(
-            process.marked(f"{self.box.directory}/spreader"),
-            typing.cast(signal.Signals, signal.SIGUSR2),
-        )
+        process.send(process.marked(f"{self.box.directory}/spreader"), signal.SIGUSR2)
         # Of the process in front and of the one that works.
         self.until(out.read_text, lambda text: text.count("Guru Meditation") >= 2)
         self.delete()
